@@ -1,0 +1,1 @@
+"""What the server decides, without IO: values and pure functions that take the time as an argument."""

@@ -1,0 +1,50 @@
+"""Join tokens: a text that lets one key, once, become one agent."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+
+from authsec_sdk.errors import InvalidSpiffeIDError
+from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from authsec_sdk.spire.reserved_ids import join_token_agent_id
+from icp_server.domain.errors import InvalidArgument
+
+ATTESTATION_TYPE = "join_token"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """A token and the Unix second at which it stops being accepted; the text is a secret and stays out of repr."""
+
+    value: str = field(repr=False)
+    expires_at: int
+
+
+def generate_text() -> str:
+    """128 random bits in the shape of a UUID, so that scripts that look for one find one.
+
+    (A version-4 UUID itself carries 122.)
+    """
+    text = secrets.token_hex(16)
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def agent_id_of(trust_domain: TrustDomain, text: str) -> SpiffeID:
+    """The ID of the agent this token makes.
+
+    Raises:
+        InvalidArgument: the text is not one segment of a SPIFFE ID's path, so two texts could meet in one agent.
+    """
+    if not text or "/" in text:
+        raise InvalidArgument("failed to create token: the token must be a single SPIFFE ID path segment")
+    try:
+        return join_token_agent_id(trust_domain, text)
+    except InvalidSpiffeIDError as error:
+        raise InvalidArgument(f"failed to create token: token is not a SPIFFE ID path segment: {error}") from error
+
+
+def digest(text: str) -> bytes:
+    """What the database holds instead of the text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

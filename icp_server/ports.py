@@ -1,0 +1,306 @@
+"""What the services need from the outside: clock, store, keys, signer, node attestors — as protocols.
+
+Implemented by ``store``, ``ca`` and ``nodeattestors``, joined with the services in ``app``. Every store handle is
+bound to one trust domain when it is made; no method here takes one, so no query can cross two by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from authsec_sdk.spiffe import SpiffeID, TrustBundle, TrustDomain
+from authsec_sdk.spire.entries import EntryChanges, RegistrationEntry
+from authsec_sdk.spire.selectors import Selector
+from icp_server.domain.agent import Agent
+from icp_server.domain.filters import AgentFilter, EntryFilter
+from icp_server.domain.issued import IssuedSVID, LeafRequest
+from icp_server.domain.join_token import JoinToken
+from icp_server.domain.results import ItemResult, Page, PageRequest
+
+Clock: TypeAlias = Callable[[], datetime]
+"""The time, timezone-aware UTC."""
+
+Challenge: TypeAlias = Callable[[bytes], Awaitable[bytes]]
+"""Sends a challenge to the agent that attests and returns its response."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryDelta:
+    """Entries that changed since a position of the change log, in the state they have now."""
+
+    position: int
+    changed: tuple[RegistrationEntry, ...]
+    removed: frozenset[str]
+    complete: bool
+    """True: ``changed`` is every entry there is, and what is not in it is gone."""
+
+
+class EntryStore(Protocol):
+    """Registration entries of one trust domain."""
+
+    async def create(self, entry: RegistrationEntry) -> tuple[RegistrationEntry, bool]:
+        """Write a new entry; give the stored one and True, or an existing similar one (or same id) and False.
+
+        Similar: same SPIFFE ID, same parent, same set of selectors.
+
+        Raises:
+            Internal: it federates with a trust domain that has no bundle here.
+        """
+
+    async def update(self, changes: EntryChanges, check: Callable[[RegistrationEntry], None]) -> RegistrationEntry:
+        """Change the entry with this id; its revision goes up by one. ``check`` sees the entry as it would be.
+
+        Raises:
+            NotFound: no entry with this id.
+            Internal: it would federate with a trust domain that has no bundle here.
+            Exception: whatever ``check`` raises; nothing is changed then.
+        """
+
+    async def delete(self, entry_id: str) -> None:
+        """Remove an entry.
+
+        Raises:
+            NotFound: no entry with this id.
+        """
+
+    async def get(self, entry_id: str) -> RegistrationEntry | None:
+        """The entry with this id."""
+
+    async def list(self, filter_: EntryFilter, page: PageRequest) -> Page[RegistrationEntry]:
+        """Entries in the order they were created."""
+
+    async def count(self, filter_: EntryFilter) -> int:
+        """How many entries the filter lets through."""
+
+    def position(self) -> int:
+        """Where the change log stands; cheap enough for every call."""
+
+    async def changes_since(self, position: int) -> EntryDelta:
+        """What changed after a position; everything for a position that is unknown, or too old."""
+
+    async def prune_expired(self, now: datetime) -> int:
+        """Remove the entries whose own expiry has passed; how many."""
+
+
+class AgentStore(Protocol):
+    """Attested nodes of one trust domain."""
+
+    async def get(self, agent_id: SpiffeID) -> Agent | None:
+        """The agent's record."""
+
+    async def save_attested(self, agent: Agent) -> None:
+        """Write the record of a fresh attestation: a new one, or in place of the one before.
+
+        Raises:
+            PermissionDenied: the agent was banned meanwhile.
+        """
+
+    async def set_new_certificate(self, agent_id: SpiffeID, serial_number: str, expires_at: int) -> None:
+        """Remember what a renewal handed out; the current certificate stays good until the new one is used.
+
+        Raises:
+            NotFound: no such agent.
+            PermissionDenied: it is banned.
+        """
+
+    async def promote(self, agent_id: SpiffeID, serial_number: str) -> Agent | None:
+        """Make the new certificate the current one if it is still the new one; the record after, or None."""
+
+    async def set_version(self, agent_id: SpiffeID, version: str) -> None:
+        """Remember which release the agent runs.
+
+        Raises:
+            NotFound: no such agent.
+        """
+
+    async def ban(self, agent_id: SpiffeID) -> None:
+        """Empty the serial numbers and keep the record.
+
+        Raises:
+            NotFound: no such agent.
+        """
+
+    async def delete(self, agent_id: SpiffeID) -> None:
+        """Remove the record (which lifts a ban), and for a join-token agent the alias entry and any retry.
+
+        Raises:
+            NotFound: no such agent.
+        """
+
+    async def list(self, filter_: AgentFilter, page: PageRequest) -> Page[Agent]:
+        """Agents in the order they first attested."""
+
+    async def count(self, filter_: AgentFilter) -> int:
+        """How many agents the filter lets through."""
+
+
+class JoinTokenStore(Protocol):
+    """Join tokens of one trust domain; the texts themselves are not kept."""
+
+    async def create(self, token: JoinToken, alias: RegistrationEntry | None) -> None:
+        """Keep a token, and in the same transaction the alias entry of its agent.
+
+        Raises:
+            AlreadyExists: the text was used before, or its agent exists or ever existed.
+            Internal: the same token is waiting already (what upstream answers).
+        """
+
+    async def consume(self, text: str, key_digest: bytes, now: datetime) -> None:
+        """Spend the token for one key: an atomic deletion that remembers the key's digest.
+
+        A retry (the reply was lost) is accepted from the same key until the token's expiry, from no other.
+
+        Raises:
+            InvalidArgument: unknown, spent by another key, evicted, or expired (an expired token is deleted too).
+        """
+
+    async def prune(self, now: datetime) -> int:
+        """Delete the tokens that expired unused; how many."""
+
+
+class BundleStore(Protocol):
+    """The bundle of the trust domain itself and those of the ones it federates with."""
+
+    async def get(self, trust_domain: TrustDomain) -> TrustBundle | None:
+        """The bundle of a trust domain."""
+
+    async def append_x509(self, certificate_der: bytes) -> TrustBundle:
+        """Add an authority to the own bundle (made if absent); the sequence number goes up if it was not in."""
+
+    async def prune_x509(self, expired_before: datetime) -> TrustBundle | None:
+        """Remove the own authorities that expired before; the bundle if that changed it. The last one stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJournal:
+    """A CA journal as it is in the database: opaque data and the revision a write must name."""
+
+    journal_id: int
+    revision: int
+    data: bytes
+
+
+class JournalStore(Protocol):
+    """CA journals: which authorities a server holds, in which slot and state."""
+
+    async def all(self) -> tuple[StoredJournal, ...]:
+        """The journals of every server of this trust domain, newest first."""
+
+    async def create(self, data: bytes) -> StoredJournal:
+        """A journal for a server that has none."""
+
+    async def replace(self, journal: StoredJournal, data: bytes) -> StoredJournal:
+        """Compare-and-swap on the revision.
+
+        Raises:
+            JournalConflictError: the journal is at another revision, or gone.
+        """
+
+
+class IssuanceStore(Protocol):
+    """Which privileged certificates were really issued here: a serial number counts, an ID alone does not."""
+
+    async def record(self, spiffe_id: SpiffeID, serial_number: str, expires_at: int) -> None:
+        """Remember a certificate that carries admin or downstream rights."""
+
+    async def known(self, spiffe_id: SpiffeID, serial_number: str) -> bool:
+        """Whether this certificate was issued here."""
+
+    async def prune(self, now: datetime) -> int:
+        """Forget the expired ones; how many."""
+
+
+class Store(Protocol):
+    """Everything the server keeps about one trust domain."""
+
+    @property
+    def trust_domain(self) -> TrustDomain:
+        """The trust domain this handle is bound to."""
+
+    @property
+    def entries(self) -> EntryStore:
+        """Registration entries."""
+
+    @property
+    def agents(self) -> AgentStore:
+        """Attested nodes."""
+
+    @property
+    def join_tokens(self) -> JoinTokenStore:
+        """Join tokens."""
+
+    @property
+    def bundles(self) -> BundleStore:
+        """Trust bundles."""
+
+    @property
+    def journals(self) -> JournalStore:
+        """CA journals."""
+
+    @property
+    def issuance(self) -> IssuanceStore:
+        """Issued certificates with rights of their own."""
+
+
+class X509Signer(Protocol):
+    """Signs with the active X.509 authority."""
+
+    def key_digest(self, csr: bytes) -> bytes:
+        """SHA-256 over the SubjectPublicKeyInfo of a CSR whose signature is right.
+
+        Raises:
+            InvalidArgument: the CSR does not parse, its signature is wrong, or its key is of a kind we do not sign.
+        """
+
+    async def sign(self, requests: Sequence[LeafRequest]) -> list[ItemResult[IssuedSVID]]:
+        """Sign workloads' leaves, in order, each item with its own outcome.
+
+        Errors of items: InvalidArgument for a CSR that does not parse or whose signature is wrong; Internal for an ID
+        that may not be signed (no path, another trust domain, reserved); Unavailable without an active authority.
+        """
+
+    async def sign_agent(self, csr: bytes, agent_id: SpiffeID) -> IssuedSVID:
+        """Sign an agent's leaf with the agents' lifetime.
+
+        Raises:
+            InvalidArgument: the CSR does not parse or its signature is wrong.
+            Unavailable: there is no active authority yet.
+        """
+
+    async def mint(self, csr: bytes, ttl: int) -> IssuedSVID:
+        """Sign what the CSR names: its one URI SAN, its DNS names, its subject. For administrators only.
+
+        Raises:
+            InvalidArgument: the CSR is wrong or names what may not be signed.
+            Unavailable: there is no active authority yet.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAttestation:
+    """What a node attestor found out: who the agent is, and what can be said about its node."""
+
+    agent_id: SpiffeID
+    selectors: tuple[Selector, ...]
+    can_reattest: bool
+
+
+class NodeAttestor(Protocol):
+    """Proves which node an agent runs on; one file an attestor and one line in ``nodeattestors/registry.py``."""
+
+    @property
+    def name(self) -> str:
+        """The attestation type agents name it by."""
+
+    async def attest(self, payload: bytes, key_digest: bytes, challenge: Challenge) -> NodeAttestation:
+        """Judge the payload, asking the agent as often as it takes.
+
+        ``key_digest`` is SHA-256 over the SubjectPublicKeyInfo of the CSR, whose signature was checked.
+
+        Raises:
+            InvalidArgument: the payload or a response is wrong.
+            PermissionDenied: it is right, and the node is refused.
+        """
