@@ -1,0 +1,88 @@
+# Two commands do everything: `make demo` shows the main job, `make test` proves the project. `make help` lists the rest.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+SOURCES := authsec_sdk icp_server icp_agent icp_common demo
+CODE := $(SOURCES) tests bench examples tools
+WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev demo test check format lint types imports unit soak interop proto bench lock docs clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "authsec: no Python from 3.11 to 3.14 found; set PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "authsec: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $@
+
+# The developers' lock holds everything the users' lock does at the same versions, so an environment made for `make test` serves `make demo` too.
+$(VENV)/.users: $(VENV)/.made requirements.txt pyproject.toml
+	@test -f $(VENV)/.developers || $(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.developers: $(VENV)/.made requirements-dev.txt pyproject.toml
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@ $(VENV)/.users
+
+setup: $(VENV)/.users ## Make .venv with icp-server, icp-agent and authsec in its bin
+	@echo "ready: $(BIN)/icp-server, $(BIN)/icp-agent, $(BIN)/authsec"
+
+dev: $(VENV)/.developers ## Make .venv with the developers' tools as well
+
+demo: $(VENV)/.users ## Server, agent and two workloads in mutual TLS, identities rotating live
+	@$(BIN)/python -m demo $(DEMO_ARGS)
+
+test: $(VENV)/.developers check unit ## Everything: format, lint, types, import contracts, tests
+
+check: lint types imports ## Format, lint, types and import contracts, without tests
+
+lint: $(VENV)/.developers
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+
+types: $(VENV)/.developers
+	$(BIN)/mypy
+
+imports: $(VENV)/.developers
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.developers
+	@$(BIN)/python -m tools.ensure_go
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
+
+soak: $(VENV)/.developers ## The slow tests: long rotations, restarts under load
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
+
+interop: $(VENV)/.developers ## The matrix against upstream (SPIRE_SERVER_BIN, SPIRE_AGENT_BIN), printed as a table
+	@$(BIN)/python -m tools.ensure_go
+	$(BIN)/python -m pytest -m interop tests/interop -s $(PYTEST_ARGS)
+
+format: $(VENV)/.developers ## Rewrite the code in the project's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(VENV)/.developers ## Generate the protobuf code again, bit by bit the same
+	$(BIN)/python -m authsec_sdk.proto.generate
+
+bench: $(VENV)/.developers ## Every number the README states, measured again
+	$(BIN)/python -m bench
+
+docs: $(VENV)/.developers ## Draw the README's picture again and check every link
+	$(BIN)/python -m tools.check_docs
+
+lock: $(VENV)/.made ## Resolve the locks again
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" requirements-uv.in -o requirements-uv.txt
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" requirements-go.in -o requirements-go.txt
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" --all-extras pyproject.toml -o requirements.txt
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" --all-extras --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The main job, shown: server, agent and two workloads in mutual TLS, identities rotating while you watch."""

@@ -1,0 +1,171 @@
+"""The demo's own server and agent: configuration written, processes started, workloads registered."""
+
+import asyncio
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.processes import Processes, ProcessFailedError
+
+ROOT = Path(__file__).resolve().parent.parent
+TRUST_DOMAIN = "demo.example"
+NODE = f"spiffe://{TRUST_DOMAIN}/node"
+WORKLOADS = ("payments", "frontend", "intruder")
+STRANGER = "stranger"
+
+_SERVER_CONF = """
+server {{
+  bind_address = "127.0.0.1"
+  bind_port = {port}
+  trust_domain = "{trust_domain}"
+  socket_path = "{folder}/server/private/api.sock"
+  data_dir = "{folder}/server/data"
+  log_level = "INFO"
+  ca_ttl = "1h"
+}}
+plugins {{
+  DataStore "sql" {{
+    plugin_data {{
+      database_type = "sqlite3"
+      connection_string = "{folder}/server/data/datastore.sqlite3"
+    }}
+  }}
+  KeyManager "disk" {{ plugin_data {{ keys_path = "{folder}/server/data/keys.json" }} }}
+  NodeAttestor "join_token" {{ plugin_data {{}} }}
+}}
+"""
+
+_AGENT_CONF = """
+agent {{
+  server_address = "127.0.0.1"
+  server_port = {port}
+  trust_domain = "{trust_domain}"
+  socket_path = "{folder}/agent/public/api.sock"
+  data_dir = "{folder}/agent/data"
+  trust_bundle_path = "{folder}/bundle.pem"
+  log_level = "INFO"
+  experimental {{ sync_interval = "1s" }}
+}}
+plugins {{
+  KeyManager "disk" {{ plugin_data {{ directory = "{folder}/agent/data" }} }}
+  NodeAttestor "join_token" {{ plugin_data {{}} }}
+  WorkloadAttestor "unix" {{ plugin_data {{ discover_workload_path = true }} }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """Where the running server and agent are, and the interpreter each workload runs on."""
+
+    folder: Path
+    processes: Processes
+    interpreters: dict[str, Path]
+
+    @property
+    def workload_api(self) -> str:
+        """The Workload API's address, as ``SPIFFE_ENDPOINT_SOCKET`` takes it."""
+        return f"unix://{self.folder}/agent/public/api.sock"
+
+    @property
+    def workload_env(self) -> dict[str, str]:
+        """What a workload finds in its environment."""
+        return {"SPIFFE_ENDPOINT_SOCKET": self.workload_api, "PYTHONPATH": os.pathsep.join(_import_path())}
+
+
+async def start(folder: Path, processes: Processes, *, svid_ttl: int, by_path: bool) -> ControlPlane:
+    """Start server and agent in a folder and register the workloads, told apart by path unless ``by_path`` is False.
+
+    Raises:
+        ProcessFailedError: when any of it does not come up.
+
+    """
+    port = _free_port()
+    interpreters = {name: _copy_interpreter(folder / "bin" / name) for name in (*WORKLOADS, STRANGER)}
+    for part in ("server/private", "server/data", "agent/public", "agent/data"):
+        (folder / part).mkdir(parents=True, mode=0o700)
+    (folder / "agent").chmod(0o755)
+    (folder / "agent/public").chmod(0o755)
+    values = {"port": port, "trust_domain": TRUST_DOMAIN, "folder": folder}
+    (folder / "server.conf").write_text(_SERVER_CONF.format(**values))
+    (folder / "agent.conf").write_text(_AGENT_CONF.format(**values))
+    plane = ControlPlane(folder, processes, interpreters)
+    admin = ["-socketPath", f"{folder}/server/private/api.sock"]
+
+    await processes.start("server", _tool("icp_server", "run", "-config", f"{folder}/server.conf"), _environment())
+    await _until_healthy(processes, "server", _tool("icp_server", "healthcheck", *admin))
+    bundle = await processes.run("bundle", _tool("icp_server", "bundle", "show", *admin), _environment())
+    (folder / "bundle.pem").write_text(bundle + "\n")
+    answer = await processes.run(
+        "token", _tool("icp_server", "token", "generate", "-spiffeID", NODE, *admin), _environment()
+    )
+    token = answer.split("Token:")[1].split()[0]
+    entries = folder / "entries.json"
+    entries.write_text(json.dumps({"entries": [_entry(plane, name, svid_ttl, by_path) for name in WORKLOADS]}))
+    await processes.run(
+        "entries", _tool("icp_server", "entry", "create", "-data", str(entries), *admin), _environment()
+    )
+
+    await processes.start(
+        "agent", _tool("icp_agent", "run", "-config", f"{folder}/agent.conf", "-joinToken", token), _environment()
+    )
+    health = _tool("icp_agent", "healthcheck", "-socketPath", f"{folder}/agent/public/api.sock")
+    await _until_healthy(processes, "agent", health)
+    return plane
+
+
+def _entry(plane: ControlPlane, name: str, ttl: int, by_path: bool) -> dict[str, object]:
+    interpreter = plane.interpreters[name]
+    selectors = [f"uid:{os.getuid()}"]
+    if by_path:
+        selectors += [f"path:{interpreter}", f"sha256:{hashlib.sha256(interpreter.read_bytes()).hexdigest()}"]
+    return {
+        "spiffe_id": f"spiffe://{TRUST_DOMAIN}/{name}",
+        "parent_id": NODE,
+        "selectors": [{"type": "unix", "value": value} for value in selectors],
+        "x509_svid_ttl": ttl,
+    }
+
+
+async def _until_healthy(processes: Processes, name: str, check: list[str]) -> None:
+    for _ in range(40):
+        if name in processes.ended():
+            break
+        try:
+            await processes.run(f"{name}-healthcheck", check, _environment())
+        except ProcessFailedError:
+            await asyncio.sleep(0.25)
+        else:
+            return
+    raise ProcessFailedError(f"{name} did not come up:\n{processes.tail(name)}")
+
+
+def _tool(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+def _environment() -> dict[str, str]:
+    return {"PYTHONPATH": os.pathsep.join(_import_path())}
+
+
+def _import_path() -> list[str]:
+    """What a bare copy of the interpreter must be told to find this project and what it needs."""
+    return [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
+
+
+def _copy_interpreter(folder: Path) -> Path:
+    """Make an interpreter copy of its own, so that the kernel names each workload by another path."""
+    base = getattr(sys, "_base_executable", sys.executable)
+    subprocess.run([base, "-m", "venv", "--copies", "--without-pip", str(folder)], check=True, capture_output=True)
+    return (folder / "bin" / "python3").resolve()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,50 @@
+"""What every test shares: which skips are allowed, and an environment without the machine's own settings."""
+
+import fnmatch
+import os
+from pathlib import Path
+
+import pytest
+
+ALLOWED_SKIPS = Path(__file__).with_name("allowed-skips")
+
+# A developer's own agent or server must never be what a test talks to.
+for _name in ("SPIFFE_ENDPOINT_SOCKET", "SPIRE_AGENT_SOCKET_TEMPLATE", "SPIRE_SERVER_SOCKET_TEMPLATE", "NOTIFY_SOCKET"):
+    os.environ.pop(_name, None)
+
+
+def allowed_skips() -> list[tuple[str, str]]:
+    """Return (pattern of the test's id, pattern of the skip's reason) for each line of tests/allowed-skips."""
+    pairs = []
+    for number, line in enumerate(ALLOWED_SKIPS.read_text().splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        parts = [part.strip() for part in line.split("|")]
+        if len(parts) != 3 or not all(parts):
+            raise pytest.UsageError(f"{ALLOWED_SKIPS}:{number}: want 'test | reason of the skip | why it is allowed'")
+        pairs.append((parts[0], parts[1]))
+    return pairs
+
+
+def unexpected(node: str, reason: str, allowed: list[tuple[str, str]]) -> bool:
+    """Tell whether a skip is one that tests/allowed-skips does not name."""
+    return not any(fnmatch.fnmatch(node, test) and fnmatch.fnmatch(reason, why) for test, why in allowed)
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("CI"):  # workers have no reporter; the controller judges
+        return
+    allowed = allowed_skips()
+    for report in reporter.stats.get("skipped", []):
+        if hasattr(report, "wasxfail"):
+            continue
+        if unexpected(report.nodeid, reason := _reason(report), allowed):
+            reporter.write_line(f"SKIP NOT ALLOWED {report.nodeid}: {reason}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
