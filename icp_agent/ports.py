@@ -1,0 +1,149 @@
+"""What the agent needs of the outside: a server to ask, ways to prove what its node is and what a workload is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from authsec_sdk.errors import OperatorError, UnavailableError
+from authsec_sdk.spiffe import TrustBundle, TrustDomain
+from authsec_sdk.spire.entries import AuthorizedEntry
+from authsec_sdk.spire.selectors import Selector
+from authsec_sdk.spire.svids import IssuedX509SVID
+from icp_agent.domain.agent_state import DenialReason
+from icp_common.peer_credentials import PeerCredentials
+
+
+class WorkloadAttestor(Protocol):
+    """Finds out facts about a process that called, as selectors of its own type."""
+
+    name: str
+
+    async def attest(self, peer: PeerCredentials) -> frozenset[Selector]:
+        """The selectors this attestor vouches for; none if it knows nothing of such a process.
+
+        Raises:
+            Exception: it could not find out. The other attestors' selectors are used all the same.
+        """
+        ...
+
+
+class NodeAttestation(Protocol):
+    """One attempt to prove what this node is."""
+
+    payload: bytes
+
+    async def respond(self, challenge: bytes) -> bytes:
+        """Answer the server's challenge.
+
+        Raises:
+            OperatorError: this attestor expects none, or cannot answer it.
+        """
+        ...
+
+
+class NodeAttestor(Protocol):
+    """Proves to the server what this node is."""
+
+    name: str
+
+    async def begin(self) -> NodeAttestation:
+        """Start an attempt.
+
+        Raises:
+            OperatorError: what the proof is made of is missing; the text says what to do.
+        """
+        ...
+
+
+class DeniedByServerError(OperatorError):
+    """The server knows which agent calls and denies it, or does not know it any more: `reason`."""
+
+    def __init__(self, reason: DenialReason, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.reason.name})"
+
+
+class RefusedByServerError(OperatorError):
+    """The server answered, and the answer is no: trying the same again is pointless without a person's help.
+
+    `status` is the gRPC status number.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, status)
+        self.message = message
+        self.status = status
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UnsupportedByServerError(RefusedByServerError):
+    """The server does not offer this call."""
+
+
+class ServerUnavailableError(UnavailableError):
+    """The server cannot be reached, does not answer in time, is not trusted, or answers what makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRequest:
+    """Asks for an SVID for an entry: `csr` is PKCS#10 DER, of which the server uses the public key alone."""
+
+    entry_id: str
+    csr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRefusal:
+    """The server's answer to one request of a batch when it is no."""
+
+    status: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What attestation gives: the agent's SVID, the trust bundle of that moment, and whether the node may do it again."""
+
+    svid: IssuedX509SVID
+    bundle: TrustBundle
+    reattestable: bool
+
+
+class ServerAPI(Protocol):
+    """The calls of a SPIRE server an attested agent makes. Every call ends after its own deadline.
+
+    All raise:
+        DeniedByServerError: the agent may not do this any more.
+        RefusedByServerError: a final answer.
+        ServerUnavailableError: everything that may pass.
+    """
+
+    async def bundle(self) -> TrustBundle:
+        """The trust bundle of the agent's own trust domain."""
+        ...
+
+    async def federated_bundle(self, trust_domain: TrustDomain) -> TrustBundle | None:
+        """The bundle of another trust domain; None if the server has none."""
+        ...
+
+    async def authorized_entries(self, known: Mapping[str, AuthorizedEntry]) -> Sequence[AuthorizedEntry]:
+        """All entries this agent may sign for; `known` ones (by id) need not be sent again."""
+        ...
+
+    async def sign(self, requests: Sequence[SigningRequest]) -> Sequence[IssuedX509SVID | SigningRefusal]:
+        """One answer for each request, in their order. At most 500 requests."""
+        ...
+
+    async def renew(self, csr: bytes) -> IssuedX509SVID:
+        """A new SVID for the agent itself."""
+        ...
+
+    async def post_status(self, version: str) -> None:
+        """Tell the server which version this agent is."""
+        ...
