@@ -61,7 +61,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _compile(names: list[str], scratch: Path) -> dict[str, FileDescriptorProto]:
-    from grpc_tools import protoc
+    from grpc_tools import protoc  # type: ignore[import-untyped]  # it has no types
 
     out = scratch / "descriptors"
     include = resources.files("grpc_tools") / "_proto"
@@ -123,14 +123,13 @@ def _bytes_literal(data: bytes) -> list[str]:
 
 
 def _render_types(name: str, pyi: str) -> str:
-    """protoc's type stub, with the well-known types of our pool in place of those of the default pool."""
-    pyi = re.sub(
-        r"^from google\.protobuf import ((?:%s)_pb2) as" % "|".join(WELL_KNOWN),
-        rf"from {GENERATED} import \1 as",
-        pyi,
-        flags=re.MULTILINE,
-    )
-    pyi = re.sub(rf"^from {re.escape(PACKAGE)}(\.spire)? import", rf"from {GENERATED}\1 import", pyi, flags=re.M)
+    """protoc's type stub with our well-known types, and typed where protoc leaves a bare ``Mapping``."""
+    known = "|".join(WELL_KNOWN)
+    pyi = re.sub(rf"(?m)^from google\.protobuf import ((?:{known})_pb2) as", rf"from {GENERATED} import \1 as", pyi)
+    pyi = re.sub(rf"(?m)^from {re.escape(PACKAGE)}(\.spire)? import", rf"from {GENERATED}\1 import", pyi)
+    pyi = re.sub(r"\b_Mapping\]", "_Mapping[str, _Any]]", pyi)
+    if "_Any]" in pyi:
+        pyi = pyi.replace("from typing import ", "from typing import Any as _Any, ", 1)
     return HEADER.format(source=name) + pyi
 
 

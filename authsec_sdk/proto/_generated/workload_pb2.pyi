@@ -4,7 +4,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -27,7 +27,7 @@ class X509SVIDResponse(_message.Message):
     svids: _containers.RepeatedCompositeFieldContainer[X509SVID]
     crl: _containers.RepeatedScalarFieldContainer[bytes]
     federated_bundles: _containers.ScalarMap[str, bytes]
-    def __init__(self, svids: _Optional[_Iterable[_Union[X509SVID, _Mapping]]] = ..., crl: _Optional[_Iterable[bytes]] = ..., federated_bundles: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    def __init__(self, svids: _Optional[_Iterable[_Union[X509SVID, _Mapping[str, _Any]]]] = ..., crl: _Optional[_Iterable[bytes]] = ..., federated_bundles: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class X509SVID(_message.Message):
     __slots__ = ("spiffe_id", "x509_svid", "x509_svid_key", "bundle", "hint")
@@ -74,7 +74,7 @@ class JWTSVIDResponse(_message.Message):
     __slots__ = ("svids",)
     SVIDS_FIELD_NUMBER: _ClassVar[int]
     svids: _containers.RepeatedCompositeFieldContainer[JWTSVID]
-    def __init__(self, svids: _Optional[_Iterable[_Union[JWTSVID, _Mapping]]] = ...) -> None: ...
+    def __init__(self, svids: _Optional[_Iterable[_Union[JWTSVID, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class JWTSVID(_message.Message):
     __slots__ = ("spiffe_id", "svid", "hint")
@@ -117,7 +117,7 @@ class ValidateJWTSVIDResponse(_message.Message):
     CLAIMS_FIELD_NUMBER: _ClassVar[int]
     spiffe_id: str
     claims: _struct_pb2.Struct
-    def __init__(self, spiffe_id: _Optional[str] = ..., claims: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    def __init__(self, spiffe_id: _Optional[str] = ..., claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class WITSVIDRequest(_message.Message):
     __slots__ = ("spiffe_id",)
@@ -129,7 +129,7 @@ class WITSVIDResponse(_message.Message):
     __slots__ = ("svids",)
     SVIDS_FIELD_NUMBER: _ClassVar[int]
     svids: _containers.RepeatedCompositeFieldContainer[WITSVID]
-    def __init__(self, svids: _Optional[_Iterable[_Union[WITSVID, _Mapping]]] = ...) -> None: ...
+    def __init__(self, svids: _Optional[_Iterable[_Union[WITSVID, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class WITSVID(_message.Message):
     __slots__ = ("spiffe_id", "wit_svid", "wit_svid_key", "hint")

@@ -6,7 +6,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -24,10 +24,10 @@ class CountAgentsRequest(_message.Message):
         by_banned: _wrappers_pb2.BoolValue
         by_can_reattest: _wrappers_pb2.BoolValue
         by_expires_before: str
-        def __init__(self, by_attestation_type: _Optional[str] = ..., by_selector_match: _Optional[_Union[_types_pb2.SelectorMatch, _Mapping]] = ..., by_banned: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., by_can_reattest: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., by_expires_before: _Optional[str] = ...) -> None: ...
+        def __init__(self, by_attestation_type: _Optional[str] = ..., by_selector_match: _Optional[_Union[_types_pb2.SelectorMatch, _Mapping[str, _Any]]] = ..., by_banned: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping[str, _Any]]] = ..., by_can_reattest: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping[str, _Any]]] = ..., by_expires_before: _Optional[str] = ...) -> None: ...
     FILTER_FIELD_NUMBER: _ClassVar[int]
     filter: CountAgentsRequest.Filter
-    def __init__(self, filter: _Optional[_Union[CountAgentsRequest.Filter, _Mapping]] = ...) -> None: ...
+    def __init__(self, filter: _Optional[_Union[CountAgentsRequest.Filter, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class CountAgentsResponse(_message.Message):
     __slots__ = ("count",)
@@ -49,7 +49,7 @@ class ListAgentsRequest(_message.Message):
         by_banned: _wrappers_pb2.BoolValue
         by_can_reattest: _wrappers_pb2.BoolValue
         by_expires_before: str
-        def __init__(self, by_attestation_type: _Optional[str] = ..., by_selector_match: _Optional[_Union[_types_pb2.SelectorMatch, _Mapping]] = ..., by_banned: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., by_can_reattest: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., by_expires_before: _Optional[str] = ...) -> None: ...
+        def __init__(self, by_attestation_type: _Optional[str] = ..., by_selector_match: _Optional[_Union[_types_pb2.SelectorMatch, _Mapping[str, _Any]]] = ..., by_banned: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping[str, _Any]]] = ..., by_can_reattest: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping[str, _Any]]] = ..., by_expires_before: _Optional[str] = ...) -> None: ...
     FILTER_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -58,7 +58,7 @@ class ListAgentsRequest(_message.Message):
     output_mask: _types_pb2.AgentMask
     page_size: int
     page_token: str
-    def __init__(self, filter: _Optional[_Union[ListAgentsRequest.Filter, _Mapping]] = ..., output_mask: _Optional[_Union[_types_pb2.AgentMask, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, filter: _Optional[_Union[ListAgentsRequest.Filter, _Mapping[str, _Any]]] = ..., output_mask: _Optional[_Union[_types_pb2.AgentMask, _Mapping[str, _Any]]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListAgentsResponse(_message.Message):
     __slots__ = ("agents", "next_page_token")
@@ -66,7 +66,7 @@ class ListAgentsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     agents: _containers.RepeatedCompositeFieldContainer[_types_pb2.Agent]
     next_page_token: str
-    def __init__(self, agents: _Optional[_Iterable[_Union[_types_pb2.Agent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, agents: _Optional[_Iterable[_Union[_types_pb2.Agent, _Mapping[str, _Any]]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class GetAgentRequest(_message.Message):
     __slots__ = ("id", "output_mask")
@@ -74,19 +74,19 @@ class GetAgentRequest(_message.Message):
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     id: _types_pb2.SPIFFEID
     output_mask: _types_pb2.AgentMask
-    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ..., output_mask: _Optional[_Union[_types_pb2.AgentMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ..., output_mask: _Optional[_Union[_types_pb2.AgentMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class DeleteAgentRequest(_message.Message):
     __slots__ = ("id",)
     ID_FIELD_NUMBER: _ClassVar[int]
     id: _types_pb2.SPIFFEID
-    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BanAgentRequest(_message.Message):
     __slots__ = ("id",)
     ID_FIELD_NUMBER: _ClassVar[int]
     id: _types_pb2.SPIFFEID
-    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class AttestAgentRequest(_message.Message):
     __slots__ = ("params", "challenge_response")
@@ -96,12 +96,12 @@ class AttestAgentRequest(_message.Message):
         PARAMS_FIELD_NUMBER: _ClassVar[int]
         data: _types_pb2.AttestationData
         params: AgentX509SVIDParams
-        def __init__(self, data: _Optional[_Union[_types_pb2.AttestationData, _Mapping]] = ..., params: _Optional[_Union[AgentX509SVIDParams, _Mapping]] = ...) -> None: ...
+        def __init__(self, data: _Optional[_Union[_types_pb2.AttestationData, _Mapping[str, _Any]]] = ..., params: _Optional[_Union[AgentX509SVIDParams, _Mapping[str, _Any]]] = ...) -> None: ...
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     params: AttestAgentRequest.Params
     challenge_response: bytes
-    def __init__(self, params: _Optional[_Union[AttestAgentRequest.Params, _Mapping]] = ..., challenge_response: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, params: _Optional[_Union[AttestAgentRequest.Params, _Mapping[str, _Any]]] = ..., challenge_response: _Optional[bytes] = ...) -> None: ...
 
 class AttestAgentResponse(_message.Message):
     __slots__ = ("result", "challenge")
@@ -111,24 +111,24 @@ class AttestAgentResponse(_message.Message):
         REATTESTABLE_FIELD_NUMBER: _ClassVar[int]
         svid: _types_pb2.X509SVID
         reattestable: bool
-        def __init__(self, svid: _Optional[_Union[_types_pb2.X509SVID, _Mapping]] = ..., reattestable: _Optional[bool] = ...) -> None: ...
+        def __init__(self, svid: _Optional[_Union[_types_pb2.X509SVID, _Mapping[str, _Any]]] = ..., reattestable: _Optional[bool] = ...) -> None: ...
     RESULT_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     result: AttestAgentResponse.Result
     challenge: bytes
-    def __init__(self, result: _Optional[_Union[AttestAgentResponse.Result, _Mapping]] = ..., challenge: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, result: _Optional[_Union[AttestAgentResponse.Result, _Mapping[str, _Any]]] = ..., challenge: _Optional[bytes] = ...) -> None: ...
 
 class RenewAgentRequest(_message.Message):
     __slots__ = ("params",)
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     params: AgentX509SVIDParams
-    def __init__(self, params: _Optional[_Union[AgentX509SVIDParams, _Mapping]] = ...) -> None: ...
+    def __init__(self, params: _Optional[_Union[AgentX509SVIDParams, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RenewAgentResponse(_message.Message):
     __slots__ = ("svid",)
     SVID_FIELD_NUMBER: _ClassVar[int]
     svid: _types_pb2.X509SVID
-    def __init__(self, svid: _Optional[_Union[_types_pb2.X509SVID, _Mapping]] = ...) -> None: ...
+    def __init__(self, svid: _Optional[_Union[_types_pb2.X509SVID, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class CreateJoinTokenRequest(_message.Message):
     __slots__ = ("ttl", "token", "agent_id")
@@ -138,7 +138,7 @@ class CreateJoinTokenRequest(_message.Message):
     ttl: int
     token: str
     agent_id: _types_pb2.SPIFFEID
-    def __init__(self, ttl: _Optional[int] = ..., token: _Optional[str] = ..., agent_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ...) -> None: ...
+    def __init__(self, ttl: _Optional[int] = ..., token: _Optional[str] = ..., agent_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class AgentX509SVIDParams(_message.Message):
     __slots__ = ("csr",)

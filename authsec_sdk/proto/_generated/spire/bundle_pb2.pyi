@@ -5,7 +5,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -23,7 +23,7 @@ class GetBundleRequest(_message.Message):
     __slots__ = ("output_mask",)
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     output_mask: _types_pb2.BundleMask
-    def __init__(self, output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class AppendBundleRequest(_message.Message):
     __slots__ = ("x509_authorities", "jwt_authorities", "output_mask", "wit_authorities")
@@ -35,31 +35,31 @@ class AppendBundleRequest(_message.Message):
     jwt_authorities: _containers.RepeatedCompositeFieldContainer[_types_pb2.JWTKey]
     output_mask: _types_pb2.BundleMask
     wit_authorities: _containers.RepeatedCompositeFieldContainer[_types_pb2.WITKey]
-    def __init__(self, x509_authorities: _Optional[_Iterable[_Union[_types_pb2.X509Certificate, _Mapping]]] = ..., jwt_authorities: _Optional[_Iterable[_Union[_types_pb2.JWTKey, _Mapping]]] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping]] = ..., wit_authorities: _Optional[_Iterable[_Union[_types_pb2.WITKey, _Mapping]]] = ...) -> None: ...
+    def __init__(self, x509_authorities: _Optional[_Iterable[_Union[_types_pb2.X509Certificate, _Mapping[str, _Any]]]] = ..., jwt_authorities: _Optional[_Iterable[_Union[_types_pb2.JWTKey, _Mapping[str, _Any]]]] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping[str, _Any]]] = ..., wit_authorities: _Optional[_Iterable[_Union[_types_pb2.WITKey, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class PublishJWTAuthorityRequest(_message.Message):
     __slots__ = ("jwt_authority",)
     JWT_AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     jwt_authority: _types_pb2.JWTKey
-    def __init__(self, jwt_authority: _Optional[_Union[_types_pb2.JWTKey, _Mapping]] = ...) -> None: ...
+    def __init__(self, jwt_authority: _Optional[_Union[_types_pb2.JWTKey, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class PublishJWTAuthorityResponse(_message.Message):
     __slots__ = ("jwt_authorities",)
     JWT_AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
     jwt_authorities: _containers.RepeatedCompositeFieldContainer[_types_pb2.JWTKey]
-    def __init__(self, jwt_authorities: _Optional[_Iterable[_Union[_types_pb2.JWTKey, _Mapping]]] = ...) -> None: ...
+    def __init__(self, jwt_authorities: _Optional[_Iterable[_Union[_types_pb2.JWTKey, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class PublishWITAuthorityRequest(_message.Message):
     __slots__ = ("wit_authority",)
     WIT_AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     wit_authority: _types_pb2.WITKey
-    def __init__(self, wit_authority: _Optional[_Union[_types_pb2.WITKey, _Mapping]] = ...) -> None: ...
+    def __init__(self, wit_authority: _Optional[_Union[_types_pb2.WITKey, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class PublishWITAuthorityResponse(_message.Message):
     __slots__ = ("wit_authorities",)
     WIT_AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
     wit_authorities: _containers.RepeatedCompositeFieldContainer[_types_pb2.WITKey]
-    def __init__(self, wit_authorities: _Optional[_Iterable[_Union[_types_pb2.WITKey, _Mapping]]] = ...) -> None: ...
+    def __init__(self, wit_authorities: _Optional[_Iterable[_Union[_types_pb2.WITKey, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class ListFederatedBundlesRequest(_message.Message):
     __slots__ = ("output_mask", "page_size", "page_token")
@@ -69,7 +69,7 @@ class ListFederatedBundlesRequest(_message.Message):
     output_mask: _types_pb2.BundleMask
     page_size: int
     page_token: str
-    def __init__(self, output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping[str, _Any]]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListFederatedBundlesResponse(_message.Message):
     __slots__ = ("bundles", "next_page_token")
@@ -77,7 +77,7 @@ class ListFederatedBundlesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     bundles: _containers.RepeatedCompositeFieldContainer[_types_pb2.Bundle]
     next_page_token: str
-    def __init__(self, bundles: _Optional[_Iterable[_Union[_types_pb2.Bundle, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, bundles: _Optional[_Iterable[_Union[_types_pb2.Bundle, _Mapping[str, _Any]]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class GetFederatedBundleRequest(_message.Message):
     __slots__ = ("trust_domain", "output_mask")
@@ -85,7 +85,7 @@ class GetFederatedBundleRequest(_message.Message):
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     trust_domain: str
     output_mask: _types_pb2.BundleMask
-    def __init__(self, trust_domain: _Optional[str] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, trust_domain: _Optional[str] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BatchCreateFederatedBundleRequest(_message.Message):
     __slots__ = ("bundle", "output_mask")
@@ -93,7 +93,7 @@ class BatchCreateFederatedBundleRequest(_message.Message):
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     bundle: _containers.RepeatedCompositeFieldContainer[_types_pb2.Bundle]
     output_mask: _types_pb2.BundleMask
-    def __init__(self, bundle: _Optional[_Iterable[_Union[_types_pb2.Bundle, _Mapping]]] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, bundle: _Optional[_Iterable[_Union[_types_pb2.Bundle, _Mapping[str, _Any]]]] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BatchCreateFederatedBundleResponse(_message.Message):
     __slots__ = ("results",)
@@ -103,10 +103,10 @@ class BatchCreateFederatedBundleResponse(_message.Message):
         BUNDLE_FIELD_NUMBER: _ClassVar[int]
         status: _types_pb2.Status
         bundle: _types_pb2.Bundle
-        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping]] = ..., bundle: _Optional[_Union[_types_pb2.Bundle, _Mapping]] = ...) -> None: ...
+        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping[str, _Any]]] = ..., bundle: _Optional[_Union[_types_pb2.Bundle, _Mapping[str, _Any]]] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchCreateFederatedBundleResponse.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[BatchCreateFederatedBundleResponse.Result, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchCreateFederatedBundleResponse.Result, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class BatchUpdateFederatedBundleRequest(_message.Message):
     __slots__ = ("bundle", "input_mask", "output_mask")
@@ -116,7 +116,7 @@ class BatchUpdateFederatedBundleRequest(_message.Message):
     bundle: _containers.RepeatedCompositeFieldContainer[_types_pb2.Bundle]
     input_mask: _types_pb2.BundleMask
     output_mask: _types_pb2.BundleMask
-    def __init__(self, bundle: _Optional[_Iterable[_Union[_types_pb2.Bundle, _Mapping]]] = ..., input_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping]] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, bundle: _Optional[_Iterable[_Union[_types_pb2.Bundle, _Mapping[str, _Any]]]] = ..., input_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping[str, _Any]]] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BatchUpdateFederatedBundleResponse(_message.Message):
     __slots__ = ("results",)
@@ -126,10 +126,10 @@ class BatchUpdateFederatedBundleResponse(_message.Message):
         BUNDLE_FIELD_NUMBER: _ClassVar[int]
         status: _types_pb2.Status
         bundle: _types_pb2.Bundle
-        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping]] = ..., bundle: _Optional[_Union[_types_pb2.Bundle, _Mapping]] = ...) -> None: ...
+        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping[str, _Any]]] = ..., bundle: _Optional[_Union[_types_pb2.Bundle, _Mapping[str, _Any]]] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchUpdateFederatedBundleResponse.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[BatchUpdateFederatedBundleResponse.Result, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchUpdateFederatedBundleResponse.Result, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class BatchSetFederatedBundleRequest(_message.Message):
     __slots__ = ("bundle", "output_mask")
@@ -137,7 +137,7 @@ class BatchSetFederatedBundleRequest(_message.Message):
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     bundle: _containers.RepeatedCompositeFieldContainer[_types_pb2.Bundle]
     output_mask: _types_pb2.BundleMask
-    def __init__(self, bundle: _Optional[_Iterable[_Union[_types_pb2.Bundle, _Mapping]]] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, bundle: _Optional[_Iterable[_Union[_types_pb2.Bundle, _Mapping[str, _Any]]]] = ..., output_mask: _Optional[_Union[_types_pb2.BundleMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BatchSetFederatedBundleResponse(_message.Message):
     __slots__ = ("results",)
@@ -147,10 +147,10 @@ class BatchSetFederatedBundleResponse(_message.Message):
         BUNDLE_FIELD_NUMBER: _ClassVar[int]
         status: _types_pb2.Status
         bundle: _types_pb2.Bundle
-        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping]] = ..., bundle: _Optional[_Union[_types_pb2.Bundle, _Mapping]] = ...) -> None: ...
+        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping[str, _Any]]] = ..., bundle: _Optional[_Union[_types_pb2.Bundle, _Mapping[str, _Any]]] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchSetFederatedBundleResponse.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[BatchSetFederatedBundleResponse.Result, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchSetFederatedBundleResponse.Result, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class BatchDeleteFederatedBundleRequest(_message.Message):
     __slots__ = ("trust_domains", "mode")
@@ -176,7 +176,7 @@ class BatchDeleteFederatedBundleResponse(_message.Message):
         TRUST_DOMAIN_FIELD_NUMBER: _ClassVar[int]
         status: _types_pb2.Status
         trust_domain: str
-        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping]] = ..., trust_domain: _Optional[str] = ...) -> None: ...
+        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping[str, _Any]]] = ..., trust_domain: _Optional[str] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchDeleteFederatedBundleResponse.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[BatchDeleteFederatedBundleResponse.Result, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchDeleteFederatedBundleResponse.Result, _Mapping[str, _Any]]]] = ...) -> None: ...

@@ -5,7 +5,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -25,10 +25,10 @@ class CountEntriesRequest(_message.Message):
         by_federates_with: _types_pb2.FederatesWithMatch
         by_hint: _wrappers_pb2.StringValue
         by_downstream: _wrappers_pb2.BoolValue
-        def __init__(self, by_spiffe_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ..., by_parent_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ..., by_selectors: _Optional[_Union[_types_pb2.SelectorMatch, _Mapping]] = ..., by_federates_with: _Optional[_Union[_types_pb2.FederatesWithMatch, _Mapping]] = ..., by_hint: _Optional[_Union[_wrappers_pb2.StringValue, _Mapping]] = ..., by_downstream: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ...) -> None: ...
+        def __init__(self, by_spiffe_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ..., by_parent_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ..., by_selectors: _Optional[_Union[_types_pb2.SelectorMatch, _Mapping[str, _Any]]] = ..., by_federates_with: _Optional[_Union[_types_pb2.FederatesWithMatch, _Mapping[str, _Any]]] = ..., by_hint: _Optional[_Union[_wrappers_pb2.StringValue, _Mapping[str, _Any]]] = ..., by_downstream: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping[str, _Any]]] = ...) -> None: ...
     FILTER_FIELD_NUMBER: _ClassVar[int]
     filter: CountEntriesRequest.Filter
-    def __init__(self, filter: _Optional[_Union[CountEntriesRequest.Filter, _Mapping]] = ...) -> None: ...
+    def __init__(self, filter: _Optional[_Union[CountEntriesRequest.Filter, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class CountEntriesResponse(_message.Message):
     __slots__ = ("count",)
@@ -52,7 +52,7 @@ class ListEntriesRequest(_message.Message):
         by_federates_with: _types_pb2.FederatesWithMatch
         by_hint: _wrappers_pb2.StringValue
         by_downstream: _wrappers_pb2.BoolValue
-        def __init__(self, by_spiffe_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ..., by_parent_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ..., by_selectors: _Optional[_Union[_types_pb2.SelectorMatch, _Mapping]] = ..., by_federates_with: _Optional[_Union[_types_pb2.FederatesWithMatch, _Mapping]] = ..., by_hint: _Optional[_Union[_wrappers_pb2.StringValue, _Mapping]] = ..., by_downstream: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ...) -> None: ...
+        def __init__(self, by_spiffe_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ..., by_parent_id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ..., by_selectors: _Optional[_Union[_types_pb2.SelectorMatch, _Mapping[str, _Any]]] = ..., by_federates_with: _Optional[_Union[_types_pb2.FederatesWithMatch, _Mapping[str, _Any]]] = ..., by_hint: _Optional[_Union[_wrappers_pb2.StringValue, _Mapping[str, _Any]]] = ..., by_downstream: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping[str, _Any]]] = ...) -> None: ...
     FILTER_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -61,7 +61,7 @@ class ListEntriesRequest(_message.Message):
     output_mask: _types_pb2.EntryMask
     page_size: int
     page_token: str
-    def __init__(self, filter: _Optional[_Union[ListEntriesRequest.Filter, _Mapping]] = ..., output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, filter: _Optional[_Union[ListEntriesRequest.Filter, _Mapping[str, _Any]]] = ..., output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping[str, _Any]]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListEntriesResponse(_message.Message):
     __slots__ = ("entries", "next_page_token")
@@ -69,7 +69,7 @@ class ListEntriesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[_types_pb2.Entry]
     next_page_token: str
-    def __init__(self, entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping[str, _Any]]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class GetEntryRequest(_message.Message):
     __slots__ = ("id", "output_mask")
@@ -77,7 +77,7 @@ class GetEntryRequest(_message.Message):
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     id: str
     output_mask: _types_pb2.EntryMask
-    def __init__(self, id: _Optional[str] = ..., output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BatchCreateEntryRequest(_message.Message):
     __slots__ = ("entries", "output_mask")
@@ -85,7 +85,7 @@ class BatchCreateEntryRequest(_message.Message):
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[_types_pb2.Entry]
     output_mask: _types_pb2.EntryMask
-    def __init__(self, entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping]]] = ..., output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping[str, _Any]]]] = ..., output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BatchCreateEntryResponse(_message.Message):
     __slots__ = ("results",)
@@ -95,10 +95,10 @@ class BatchCreateEntryResponse(_message.Message):
         ENTRY_FIELD_NUMBER: _ClassVar[int]
         status: _types_pb2.Status
         entry: _types_pb2.Entry
-        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping]] = ..., entry: _Optional[_Union[_types_pb2.Entry, _Mapping]] = ...) -> None: ...
+        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping[str, _Any]]] = ..., entry: _Optional[_Union[_types_pb2.Entry, _Mapping[str, _Any]]] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchCreateEntryResponse.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[BatchCreateEntryResponse.Result, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchCreateEntryResponse.Result, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class BatchUpdateEntryRequest(_message.Message):
     __slots__ = ("entries", "input_mask", "output_mask")
@@ -108,7 +108,7 @@ class BatchUpdateEntryRequest(_message.Message):
     entries: _containers.RepeatedCompositeFieldContainer[_types_pb2.Entry]
     input_mask: _types_pb2.EntryMask
     output_mask: _types_pb2.EntryMask
-    def __init__(self, entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping]]] = ..., input_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping]] = ..., output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping[str, _Any]]]] = ..., input_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping[str, _Any]]] = ..., output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BatchUpdateEntryResponse(_message.Message):
     __slots__ = ("results",)
@@ -118,10 +118,10 @@ class BatchUpdateEntryResponse(_message.Message):
         ENTRY_FIELD_NUMBER: _ClassVar[int]
         status: _types_pb2.Status
         entry: _types_pb2.Entry
-        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping]] = ..., entry: _Optional[_Union[_types_pb2.Entry, _Mapping]] = ...) -> None: ...
+        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping[str, _Any]]] = ..., entry: _Optional[_Union[_types_pb2.Entry, _Mapping[str, _Any]]] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchUpdateEntryResponse.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[BatchUpdateEntryResponse.Result, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchUpdateEntryResponse.Result, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class BatchDeleteEntryRequest(_message.Message):
     __slots__ = ("ids",)
@@ -137,22 +137,22 @@ class BatchDeleteEntryResponse(_message.Message):
         ID_FIELD_NUMBER: _ClassVar[int]
         status: _types_pb2.Status
         id: str
-        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping]] = ..., id: _Optional[str] = ...) -> None: ...
+        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping[str, _Any]]] = ..., id: _Optional[str] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchDeleteEntryResponse.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[BatchDeleteEntryResponse.Result, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchDeleteEntryResponse.Result, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class GetAuthorizedEntriesRequest(_message.Message):
     __slots__ = ("output_mask",)
     OUTPUT_MASK_FIELD_NUMBER: _ClassVar[int]
     output_mask: _types_pb2.EntryMask
-    def __init__(self, output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class GetAuthorizedEntriesResponse(_message.Message):
     __slots__ = ("entries",)
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[_types_pb2.Entry]
-    def __init__(self, entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping]]] = ...) -> None: ...
+    def __init__(self, entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class SyncAuthorizedEntriesRequest(_message.Message):
     __slots__ = ("output_mask", "ids")
@@ -160,7 +160,7 @@ class SyncAuthorizedEntriesRequest(_message.Message):
     IDS_FIELD_NUMBER: _ClassVar[int]
     output_mask: _types_pb2.EntryMask
     ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping]] = ..., ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, output_mask: _Optional[_Union[_types_pb2.EntryMask, _Mapping[str, _Any]]] = ..., ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SyncAuthorizedEntriesResponse(_message.Message):
     __slots__ = ("entry_revisions", "entries", "more")
@@ -170,7 +170,7 @@ class SyncAuthorizedEntriesResponse(_message.Message):
     entry_revisions: _containers.RepeatedCompositeFieldContainer[EntryRevision]
     entries: _containers.RepeatedCompositeFieldContainer[_types_pb2.Entry]
     more: bool
-    def __init__(self, entry_revisions: _Optional[_Iterable[_Union[EntryRevision, _Mapping]]] = ..., entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
+    def __init__(self, entry_revisions: _Optional[_Iterable[_Union[EntryRevision, _Mapping[str, _Any]]]] = ..., entries: _Optional[_Iterable[_Union[_types_pb2.Entry, _Mapping[str, _Any]]]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class EntryRevision(_message.Message):
     __slots__ = ("id", "revision_number", "created_at")

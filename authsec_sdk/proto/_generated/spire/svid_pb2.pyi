@@ -4,7 +4,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -20,7 +20,7 @@ class MintX509SVIDResponse(_message.Message):
     __slots__ = ("svid",)
     SVID_FIELD_NUMBER: _ClassVar[int]
     svid: _types_pb2.X509SVID
-    def __init__(self, svid: _Optional[_Union[_types_pb2.X509SVID, _Mapping]] = ...) -> None: ...
+    def __init__(self, svid: _Optional[_Union[_types_pb2.X509SVID, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class MintWITSVIDRequest(_message.Message):
     __slots__ = ("id", "public_key", "ttl", "signing_algorithm")
@@ -32,13 +32,13 @@ class MintWITSVIDRequest(_message.Message):
     public_key: bytes
     ttl: int
     signing_algorithm: str
-    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ..., public_key: _Optional[bytes] = ..., ttl: _Optional[int] = ..., signing_algorithm: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ..., public_key: _Optional[bytes] = ..., ttl: _Optional[int] = ..., signing_algorithm: _Optional[str] = ...) -> None: ...
 
 class MintWITSVIDResponse(_message.Message):
     __slots__ = ("svid",)
     SVID_FIELD_NUMBER: _ClassVar[int]
     svid: _types_pb2.WITSVID
-    def __init__(self, svid: _Optional[_Union[_types_pb2.WITSVID, _Mapping]] = ...) -> None: ...
+    def __init__(self, svid: _Optional[_Union[_types_pb2.WITSVID, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class MintJWTSVIDRequest(_message.Message):
     __slots__ = ("id", "audience", "ttl")
@@ -48,19 +48,19 @@ class MintJWTSVIDRequest(_message.Message):
     id: _types_pb2.SPIFFEID
     audience: _containers.RepeatedScalarFieldContainer[str]
     ttl: int
-    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping]] = ..., audience: _Optional[_Iterable[str]] = ..., ttl: _Optional[int] = ...) -> None: ...
+    def __init__(self, id: _Optional[_Union[_types_pb2.SPIFFEID, _Mapping[str, _Any]]] = ..., audience: _Optional[_Iterable[str]] = ..., ttl: _Optional[int] = ...) -> None: ...
 
 class MintJWTSVIDResponse(_message.Message):
     __slots__ = ("svid",)
     SVID_FIELD_NUMBER: _ClassVar[int]
     svid: _types_pb2.JWTSVID
-    def __init__(self, svid: _Optional[_Union[_types_pb2.JWTSVID, _Mapping]] = ...) -> None: ...
+    def __init__(self, svid: _Optional[_Union[_types_pb2.JWTSVID, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BatchNewX509SVIDRequest(_message.Message):
     __slots__ = ("params",)
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     params: _containers.RepeatedCompositeFieldContainer[NewX509SVIDParams]
-    def __init__(self, params: _Optional[_Iterable[_Union[NewX509SVIDParams, _Mapping]]] = ...) -> None: ...
+    def __init__(self, params: _Optional[_Iterable[_Union[NewX509SVIDParams, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class BatchNewX509SVIDResponse(_message.Message):
     __slots__ = ("results",)
@@ -70,10 +70,10 @@ class BatchNewX509SVIDResponse(_message.Message):
         SVID_FIELD_NUMBER: _ClassVar[int]
         status: _types_pb2.Status
         svid: _types_pb2.X509SVID
-        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping]] = ..., svid: _Optional[_Union[_types_pb2.X509SVID, _Mapping]] = ...) -> None: ...
+        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping[str, _Any]]] = ..., svid: _Optional[_Union[_types_pb2.X509SVID, _Mapping[str, _Any]]] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchNewX509SVIDResponse.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[BatchNewX509SVIDResponse.Result, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchNewX509SVIDResponse.Result, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class NewJWTSVIDRequest(_message.Message):
     __slots__ = ("entry_id", "audience")
@@ -87,7 +87,7 @@ class BatchNewWITSVIDRequest(_message.Message):
     __slots__ = ("params",)
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     params: _containers.RepeatedCompositeFieldContainer[NewWITSVIDParams]
-    def __init__(self, params: _Optional[_Iterable[_Union[NewWITSVIDParams, _Mapping]]] = ...) -> None: ...
+    def __init__(self, params: _Optional[_Iterable[_Union[NewWITSVIDParams, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class BatchNewWITSVIDResponse(_message.Message):
     __slots__ = ("results",)
@@ -97,16 +97,16 @@ class BatchNewWITSVIDResponse(_message.Message):
         SVID_FIELD_NUMBER: _ClassVar[int]
         status: _types_pb2.Status
         svid: _types_pb2.WITSVID
-        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping]] = ..., svid: _Optional[_Union[_types_pb2.WITSVID, _Mapping]] = ...) -> None: ...
+        def __init__(self, status: _Optional[_Union[_types_pb2.Status, _Mapping[str, _Any]]] = ..., svid: _Optional[_Union[_types_pb2.WITSVID, _Mapping[str, _Any]]] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchNewWITSVIDResponse.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[BatchNewWITSVIDResponse.Result, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchNewWITSVIDResponse.Result, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class NewJWTSVIDResponse(_message.Message):
     __slots__ = ("svid",)
     SVID_FIELD_NUMBER: _ClassVar[int]
     svid: _types_pb2.JWTSVID
-    def __init__(self, svid: _Optional[_Union[_types_pb2.JWTSVID, _Mapping]] = ...) -> None: ...
+    def __init__(self, svid: _Optional[_Union[_types_pb2.JWTSVID, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class NewDownstreamX509CARequest(_message.Message):
     __slots__ = ("csr", "preferred_ttl")

@@ -4,7 +4,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -51,7 +51,7 @@ class SelectorMatch(_message.Message):
     MATCH_FIELD_NUMBER: _ClassVar[int]
     selectors: _containers.RepeatedCompositeFieldContainer[Selector]
     match: SelectorMatch.MatchBehavior
-    def __init__(self, selectors: _Optional[_Iterable[_Union[Selector, _Mapping]]] = ..., match: _Optional[_Union[SelectorMatch.MatchBehavior, str]] = ...) -> None: ...
+    def __init__(self, selectors: _Optional[_Iterable[_Union[Selector, _Mapping[str, _Any]]]] = ..., match: _Optional[_Union[SelectorMatch.MatchBehavior, str]] = ...) -> None: ...
 
 class SPIFFEID(_message.Message):
     __slots__ = ("trust_domain", "path")
@@ -79,7 +79,7 @@ class Agent(_message.Message):
     banned: bool
     can_reattest: bool
     agent_version: str
-    def __init__(self, id: _Optional[_Union[SPIFFEID, _Mapping]] = ..., attestation_type: _Optional[str] = ..., x509svid_serial_number: _Optional[str] = ..., x509svid_expires_at: _Optional[int] = ..., selectors: _Optional[_Iterable[_Union[Selector, _Mapping]]] = ..., banned: _Optional[bool] = ..., can_reattest: _Optional[bool] = ..., agent_version: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[_Union[SPIFFEID, _Mapping[str, _Any]]] = ..., attestation_type: _Optional[str] = ..., x509svid_serial_number: _Optional[str] = ..., x509svid_expires_at: _Optional[int] = ..., selectors: _Optional[_Iterable[_Union[Selector, _Mapping[str, _Any]]]] = ..., banned: _Optional[bool] = ..., can_reattest: _Optional[bool] = ..., agent_version: _Optional[str] = ...) -> None: ...
 
 class AgentMask(_message.Message):
     __slots__ = ("attestation_type", "x509svid_serial_number", "x509svid_expires_at", "selectors", "banned", "can_reattest", "agent_version")
@@ -121,7 +121,7 @@ class Bundle(_message.Message):
     refresh_hint: int
     sequence_number: int
     wit_authorities: _containers.RepeatedCompositeFieldContainer[WITKey]
-    def __init__(self, trust_domain: _Optional[str] = ..., x509_authorities: _Optional[_Iterable[_Union[X509Certificate, _Mapping]]] = ..., jwt_authorities: _Optional[_Iterable[_Union[JWTKey, _Mapping]]] = ..., refresh_hint: _Optional[int] = ..., sequence_number: _Optional[int] = ..., wit_authorities: _Optional[_Iterable[_Union[WITKey, _Mapping]]] = ...) -> None: ...
+    def __init__(self, trust_domain: _Optional[str] = ..., x509_authorities: _Optional[_Iterable[_Union[X509Certificate, _Mapping[str, _Any]]]] = ..., jwt_authorities: _Optional[_Iterable[_Union[JWTKey, _Mapping[str, _Any]]]] = ..., refresh_hint: _Optional[int] = ..., sequence_number: _Optional[int] = ..., wit_authorities: _Optional[_Iterable[_Union[WITKey, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class X509Certificate(_message.Message):
     __slots__ = ("asn1", "tainted")
@@ -210,7 +210,7 @@ class Entry(_message.Message):
     hint: str
     created_at: int
     additional_attributes: Entry.AdditionalAttributes
-    def __init__(self, id: _Optional[str] = ..., spiffe_id: _Optional[_Union[SPIFFEID, _Mapping]] = ..., parent_id: _Optional[_Union[SPIFFEID, _Mapping]] = ..., selectors: _Optional[_Iterable[_Union[Selector, _Mapping]]] = ..., x509_svid_ttl: _Optional[int] = ..., federates_with: _Optional[_Iterable[str]] = ..., admin: _Optional[bool] = ..., downstream: _Optional[bool] = ..., expires_at: _Optional[int] = ..., dns_names: _Optional[_Iterable[str]] = ..., revision_number: _Optional[int] = ..., store_svid: _Optional[bool] = ..., jwt_svid_ttl: _Optional[int] = ..., hint: _Optional[str] = ..., created_at: _Optional[int] = ..., additional_attributes: _Optional[_Union[Entry.AdditionalAttributes, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., spiffe_id: _Optional[_Union[SPIFFEID, _Mapping[str, _Any]]] = ..., parent_id: _Optional[_Union[SPIFFEID, _Mapping[str, _Any]]] = ..., selectors: _Optional[_Iterable[_Union[Selector, _Mapping[str, _Any]]]] = ..., x509_svid_ttl: _Optional[int] = ..., federates_with: _Optional[_Iterable[str]] = ..., admin: _Optional[bool] = ..., downstream: _Optional[bool] = ..., expires_at: _Optional[int] = ..., dns_names: _Optional[_Iterable[str]] = ..., revision_number: _Optional[int] = ..., store_svid: _Optional[bool] = ..., jwt_svid_ttl: _Optional[int] = ..., hint: _Optional[str] = ..., created_at: _Optional[int] = ..., additional_attributes: _Optional[_Union[Entry.AdditionalAttributes, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class EntryMask(_message.Message):
     __slots__ = ("spiffe_id", "parent_id", "selectors", "x509_svid_ttl", "federates_with", "admin", "downstream", "expires_at", "dns_names", "revision_number", "store_svid", "jwt_svid_ttl", "hint", "created_at", "additional_attributes")
@@ -276,7 +276,7 @@ class FederationRelationship(_message.Message):
     https_web: HTTPSWebProfile
     https_spiffe: HTTPSSPIFFEProfile
     trust_domain_bundle: Bundle
-    def __init__(self, trust_domain: _Optional[str] = ..., bundle_endpoint_url: _Optional[str] = ..., https_web: _Optional[_Union[HTTPSWebProfile, _Mapping]] = ..., https_spiffe: _Optional[_Union[HTTPSSPIFFEProfile, _Mapping]] = ..., trust_domain_bundle: _Optional[_Union[Bundle, _Mapping]] = ...) -> None: ...
+    def __init__(self, trust_domain: _Optional[str] = ..., bundle_endpoint_url: _Optional[str] = ..., https_web: _Optional[_Union[HTTPSWebProfile, _Mapping[str, _Any]]] = ..., https_spiffe: _Optional[_Union[HTTPSSPIFFEProfile, _Mapping[str, _Any]]] = ..., trust_domain_bundle: _Optional[_Union[Bundle, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class HTTPSSPIFFEProfile(_message.Message):
     __slots__ = ("endpoint_spiffe_id",)
@@ -318,7 +318,7 @@ class JWTSVID(_message.Message):
     expires_at: int
     issued_at: int
     hint: str
-    def __init__(self, token: _Optional[str] = ..., id: _Optional[_Union[SPIFFEID, _Mapping]] = ..., expires_at: _Optional[int] = ..., issued_at: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
+    def __init__(self, token: _Optional[str] = ..., id: _Optional[_Union[SPIFFEID, _Mapping[str, _Any]]] = ..., expires_at: _Optional[int] = ..., issued_at: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class Logger(_message.Message):
     __slots__ = ("current_level", "launch_level")
@@ -368,7 +368,7 @@ class WITSVID(_message.Message):
     expires_at: int
     issued_at: int
     hint: str
-    def __init__(self, token: _Optional[str] = ..., id: _Optional[_Union[SPIFFEID, _Mapping]] = ..., expires_at: _Optional[int] = ..., issued_at: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
+    def __init__(self, token: _Optional[str] = ..., id: _Optional[_Union[SPIFFEID, _Mapping[str, _Any]]] = ..., expires_at: _Optional[int] = ..., issued_at: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class X509SVID(_message.Message):
     __slots__ = ("cert_chain", "id", "expires_at", "hint")
@@ -380,4 +380,4 @@ class X509SVID(_message.Message):
     id: SPIFFEID
     expires_at: int
     hint: str
-    def __init__(self, cert_chain: _Optional[_Iterable[bytes]] = ..., id: _Optional[_Union[SPIFFEID, _Mapping]] = ..., expires_at: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
+    def __init__(self, cert_chain: _Optional[_Iterable[bytes]] = ..., id: _Optional[_Union[SPIFFEID, _Mapping[str, _Any]]] = ..., expires_at: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
