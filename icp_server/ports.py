@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from authsec_sdk.spiffe import SpiffeID, TrustBundle, TrustDomain
+from authsec_sdk.spire.agents import JoinToken
 from authsec_sdk.spire.entries import EntryChanges, RegistrationEntry
 from authsec_sdk.spire.selectors import Selector
 from icp_server.domain.agent import Agent
 from icp_server.domain.filters import AgentFilter, EntryFilter
 from icp_server.domain.issued import IssuedSVID, LeafRequest
-from icp_server.domain.join_token import JoinToken
 from icp_server.domain.results import ItemResult, Page, PageRequest
 
 Clock: TypeAlias = Callable[[], datetime]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, field
 
 from authsec_sdk.errors import InvalidSpiffeIDError
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
@@ -12,14 +11,6 @@ from authsec_sdk.spire.reserved_ids import join_token_agent_id
 from icp_server.domain.errors import InvalidArgument
 
 ATTESTATION_TYPE = "join_token"
-
-
-@dataclass(frozen=True, slots=True)
-class JoinToken:
-    """A token and the Unix second at which it stops being accepted; the text is a secret and stays out of repr."""
-
-    value: str = field(repr=False)
-    expires_at: int
 
 
 def generate_text() -> str:

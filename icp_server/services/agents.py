@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from authsec_sdk.spiffe import SpiffeID
+from authsec_sdk.spire.agents import JoinToken
 from icp_server.domain.agent import Agent
 from icp_server.domain.filters import AgentFilter
 from icp_server.domain.issued import IssuedSVID
-from icp_server.domain.join_token import JoinToken
 from icp_server.domain.results import Page, PageRequest
 from icp_server.ports import Challenge, Clock, NodeAttestor, Store, X509Signer
 
