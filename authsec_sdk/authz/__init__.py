@@ -1,0 +1,32 @@
+"""Who may talk to whom: authorizers over SPIFFE IDs. Pure; refusal raises, the default is to refuse.
+
+Each authorizer is called with the proven ID of a peer inside the handshake, so it must be fast and must not block.
+"""
+
+from authsec_sdk.authz.authorizers import Authorizer, authorize, require_authorizer
+from authsec_sdk.authz.matchers import (
+    all_of,
+    any_of,
+    authorize_id,
+    authorize_if,
+    authorize_member_of,
+    authorize_one_of,
+    authorize_path,
+    not_,
+    unsafe_authorize_any,
+)
+
+__all__ = [
+    "Authorizer",
+    "all_of",
+    "any_of",
+    "authorize",
+    "authorize_id",
+    "authorize_if",
+    "authorize_member_of",
+    "authorize_one_of",
+    "authorize_path",
+    "not_",
+    "require_authorizer",
+    "unsafe_authorize_any",
+]
