@@ -13,7 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from authsec_sdk.errors import SpiffeError
 
-__all__ = ["InvalidJWKError", "JWTPublicKey", "UnknownKeyTypeError", "format_jwk", "is_signature_key", "parse_jwk"]
+__all__ = [
+    "InvalidJWKError",
+    "JWTPublicKey",
+    "UnknownKeyTypeError",
+    "check_key_type",
+    "format_jwk",
+    "is_signature_key",
+    "parse_jwk",
+]
 
 JWTPublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -46,6 +54,21 @@ def is_signature_key(key: object) -> TypeGuard[JWTPublicKey]:
     return isinstance(key, ed25519.Ed25519PublicKey)
 
 
+def check_key_type(members: Mapping[str, object]) -> str:
+    """Return the member `kty` if it is a type of public keys that we know.
+
+    Raises:
+        UnknownKeyTypeError: it is another text.
+        InvalidJWKError: it is missing or no text, or the type is symmetric.
+    """
+    kind = _text(members, "kty")
+    if kind == "oct":
+        raise InvalidJWKError("a symmetric key (kty oct) cannot be an authority: whoever verifies could sign")
+    if kind not in _READERS:
+        raise UnknownKeyTypeError("the key type (kty) is not known")
+    return kind
+
+
 def parse_jwk(members: Mapping[str, object]) -> JWTPublicKey:
     """Read the public key of a JWK. Members which say nothing of the key itself (`use`, `kid`, `alg`) are not read.
 
@@ -54,11 +77,7 @@ def parse_jwk(members: Mapping[str, object]) -> JWTPublicKey:
         InvalidJWKError: a member is missing or malformed, the key is symmetric or private, too short, or not on its
             curve. The text never quotes a member's value.
     """
-    kind = _text(members, "kty")
-    if kind == "oct":
-        raise InvalidJWKError("a symmetric key (kty oct) cannot be an authority: whoever verifies could sign")
-    if kind not in {"RSA", "EC", "OKP"}:
-        raise UnknownKeyTypeError("the key type (kty) is not known")
+    kind = check_key_type(members)
     private = sorted(_PRIVATE_MEMBERS & members.keys())
     if private:
         raise InvalidJWKError(f"the key holds private members ({', '.join(private)}); take it out of service")
