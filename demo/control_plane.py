@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +79,18 @@ class ControlPlane:
         return {"SPIFFE_ENDPOINT_SOCKET": self.workload_api, "PYTHONPATH": os.pathsep.join(_import_path())}
 
 
-async def start(folder: Path, processes: Processes, *, svid_ttl: int, by_path: bool) -> ControlPlane:
+async def start(
+    folder: Path,
+    processes: Processes,
+    *,
+    svid_ttl: int,
+    by_path: bool,
+    server: Sequence[str] = (sys.executable, "-m", "icp_server"),
+    agent: Sequence[str] = (sys.executable, "-m", "icp_agent"),
+) -> ControlPlane:
     """Start server and agent in a folder and register the workloads, told apart by path unless ``by_path`` is False.
+
+    ``server`` and ``agent`` are the commands to start; upstream's take the same files and arguments.
 
     Raises:
         ProcessFailedError: when any of it does not come up.
@@ -97,25 +108,20 @@ async def start(folder: Path, processes: Processes, *, svid_ttl: int, by_path: b
     plane = ControlPlane(folder, processes, interpreters)
     admin = ["-socketPath", f"{folder}/server/private/api.sock"]
 
-    await processes.start("server", _tool("icp_server", "run", "-config", f"{folder}/server.conf"), _environment())
-    await _until_healthy(processes, "server", _tool("icp_server", "healthcheck", *admin))
-    bundle = await processes.run("bundle", _tool("icp_server", "bundle", "show", *admin), _environment())
+    env = {"PYTHONPATH": os.pathsep.join(_import_path())}
+    await processes.start("server", [*server, "run", "-config", f"{folder}/server.conf"], env)
+    await _until_healthy(processes, "server", [*server, "healthcheck", *admin], env)
+    bundle = await processes.run("bundle", [*server, "bundle", "show", *admin], env)
     (folder / "bundle.pem").write_text(bundle + "\n")
-    answer = await processes.run(
-        "token", _tool("icp_server", "token", "generate", "-spiffeID", NODE, *admin), _environment()
-    )
+    answer = await processes.run("token", [*server, "token", "generate", "-spiffeID", NODE, *admin], env)
     token = answer.split("Token:")[1].split()[0]
     entries = folder / "entries.json"
     entries.write_text(json.dumps({"entries": [_entry(plane, name, svid_ttl, by_path) for name in WORKLOADS]}))
-    await processes.run(
-        "entries", _tool("icp_server", "entry", "create", "-data", str(entries), *admin), _environment()
-    )
+    await processes.run("entries", [*server, "entry", "create", "-data", str(entries), *admin], env)
 
-    await processes.start(
-        "agent", _tool("icp_agent", "run", "-config", f"{folder}/agent.conf", "-joinToken", token), _environment()
-    )
-    health = _tool("icp_agent", "healthcheck", "-socketPath", f"{folder}/agent/public/api.sock")
-    await _until_healthy(processes, "agent", health)
+    await processes.start("agent", [*agent, "run", "-config", f"{folder}/agent.conf", "-joinToken", token], env)
+    health = [*agent, "healthcheck", "-socketPath", f"{folder}/agent/public/api.sock"]
+    await _until_healthy(processes, "agent", health, env)
     return plane
 
 
@@ -132,25 +138,17 @@ def _entry(plane: ControlPlane, name: str, ttl: int, by_path: bool) -> dict[str,
     }
 
 
-async def _until_healthy(processes: Processes, name: str, check: list[str]) -> None:
+async def _until_healthy(processes: Processes, name: str, check: list[str], env: Mapping[str, str]) -> None:
     for _ in range(40):
         if name in processes.ended():
             break
         try:
-            await processes.run(f"{name}-healthcheck", check, _environment())
+            await processes.run(f"{name}-healthcheck", check, env)
         except ProcessFailedError:
             await asyncio.sleep(0.25)
         else:
             return
     raise ProcessFailedError(f"{name} did not come up:\n{processes.tail(name)}")
-
-
-def _tool(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", module, *arguments]
-
-
-def _environment() -> dict[str, str]:
-    return {"PYTHONPATH": os.pathsep.join(_import_path())}
 
 
 def _import_path() -> list[str]:

@@ -72,6 +72,10 @@ class Processes:
             raise ProcessFailedError(f"{' '.join(command)} exited with {code}: {self.tail(name) or lines}")
         return "\n".join(lines)
 
+    def pid(self, name: str) -> int:
+        """Return the process ID of a running child."""
+        return next(process.pid for known, process, _ in self._running if known == name)
+
     def ended(self) -> list[str]:
         """Name the children that are gone."""
         return [name for name, process, _ in self._running if process.returncode is not None]
@@ -83,7 +87,7 @@ class Processes:
 
     async def stop(self) -> None:
         """End every child: asked first, and after a grace period not asked."""
-        for name, process, reader in reversed(self._running):
+        for _, process, reader in reversed(self._running):
             for how in (signal.SIGTERM, signal.SIGKILL):
                 with contextlib.suppress(ProcessLookupError):
                     if process.returncode is None:
@@ -92,5 +96,4 @@ class Processes:
                     await asyncio.wait_for(process.wait(), _GRACE if how == signal.SIGTERM else None)
                     break
             await asyncio.gather(reader, return_exceptions=True)
-            del name
         self._running.clear()

@@ -1,0 +1,159 @@
+"""Authorization by route: the order does not matter, refusal is the default, the caller learns nothing."""
+
+import json
+import logging
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authsec_sdk.authz import authorize_id, authorize_member_of
+from authsec_sdk.errors import CallerError, NoIdentityError, SpiffeError
+from authsec_sdk.integrations.asgi import Route, RouteAuthorizationMiddleware, peer_spiffe_id
+from authsec_sdk.spiffe import SpiffeID
+
+FRONTEND = SpiffeID.parse("spiffe://example.org/frontend")
+INTRUDER = SpiffeID.parse("spiffe://example.org/intruder")
+
+
+async def served(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await send({"type": "lifespan.startup.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"served"})
+
+
+def call(app: Any, path: str = "/pay", peer: SpiffeID | None = FRONTEND, method: str = "POST", **more: Any) -> Any:
+    """Drive an application through one scope; return the messages it sent."""
+    sent: list[Any] = []
+    scope: dict[str, Any] = {"type": "http", "path": path, "method": method, "extensions": {"spiffe": {"peer": peer}}}
+    scope.update(more)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect" if scope["type"] == "websocket" else "http.request"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    anyio.run(app, scope, receive, send)
+    return sent
+
+
+def protected(*routes: Route, **options: Any) -> RouteAuthorizationMiddleware:
+    return RouteAuthorizationMiddleware(served, routes or (Route("/pay", authorize_id(FRONTEND)),), **options)
+
+
+def test_the_named_caller_is_served() -> None:
+    assert call(protected())[-1]["body"] == b"served"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"peer": INTRUDER},
+        {"peer": None},
+        {"path": "/other"},
+        {"path": "/pay/"},
+        {"path": "/pay/../pay"},
+        {"path": "//pay"},
+        {"path": "/./pay"},
+        {"path": "/pay\\x"},
+        {"extensions": {}},
+        {"extensions": {"spiffe": {"peer": "spiffe://example.org/frontend"}}},
+    ],
+)
+def test_everything_else_is_refused_with_a_problem_document(request_: dict[str, Any]) -> None:
+    start, body = call(protected(), **request_)
+    assert start["status"] == 403
+    assert dict(start["headers"])[b"content-type"] == b"application/problem+json"
+    assert json.loads(body["body"]) == {"type": "about:blank", "title": "Forbidden", "status": 403}
+
+
+def test_the_operator_hears_the_reason_and_the_caller_does_not(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[tuple[SpiffeID | None, str, SpiffeError]] = []
+    with caplog.at_level(logging.WARNING):
+        sent = call(protected(on_refused=lambda *refusal: heard.append(refusal)), peer=INTRUDER)
+    assert str(INTRUDER) in caplog.text
+    assert str(FRONTEND) in caplog.text
+    assert str(FRONTEND).encode() not in sent[1]["body"]
+    assert heard[0][:2] == (INTRUDER, "/pay")
+
+
+def test_every_matching_route_must_accept() -> None:
+    members, only = Route("/**", authorize_member_of("example.org")), Route("/pay", authorize_id(FRONTEND))
+    for routes in ((members, only), (only, members)):
+        assert call(protected(*routes), peer=INTRUDER)[0]["status"] == 403
+        assert call(protected(*routes), peer=FRONTEND)[0]["status"] == 200
+        assert call(protected(*routes), peer=INTRUDER, path="/elsewhere")[0]["status"] == 200
+
+
+def test_methods_limit_a_route() -> None:
+    app = protected(Route("/pay", authorize_id(FRONTEND), methods=frozenset({"post"})))
+    assert call(app, method="POST")[0]["status"] == 200
+    assert call(app, method="GET")[0]["status"] == 403
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good", "wrong"),
+    [
+        ("/a", ["/a"], ["/", "/a/", "/a/b", "/A"]),
+        ("/a/*", ["/a/b"], ["/a", "/a/", "/a/b/c"]),
+        ("/a/**", ["/a", "/a/", "/a/b", "/a/b/c"], ["/", "/b", "/ab"]),
+        ("/*/b", ["/a/b"], ["/b", "/a/c"]),
+        ("/**", ["/", "/a", "/a/b"], []),
+        ("/", ["/"], ["/a"]),
+    ],
+)
+def test_patterns(pattern: str, good: list[str], wrong: list[str]) -> None:
+    route = Route(pattern, authorize_id(FRONTEND))
+    assert [path for path in good if not route.matches(path, "GET")] == []
+    assert [path for path in wrong if route.matches(path, "GET")] == []
+
+
+@pytest.mark.parametrize("pattern", ["", "a", "/a*", "/**/b", "/a//b", "/../a", "/a\\b"])
+def test_wrong_patterns_are_refused_at_once(pattern: str) -> None:
+    with pytest.raises(CallerError):
+        Route(pattern, authorize_id(FRONTEND))
+
+
+def test_no_routes_is_an_error() -> None:
+    with pytest.raises(CallerError, match="no routes"):
+        RouteAuthorizationMiddleware(served, [])
+
+
+def test_an_async_authorizer_is_refused_at_once() -> None:
+    async def yes(_peer: SpiffeID) -> None: ...
+
+    with pytest.raises(CallerError):
+        Route("/", yes)  # type: ignore[arg-type]
+
+
+def test_websockets_are_refused_before_they_are_accepted() -> None:
+    app = protected()
+    assert call(app, type="websocket", peer=INTRUDER) == [{"type": "websocket.close", "code": 1008}]
+    answer = {"spiffe": {"peer": INTRUDER}, "websocket.http.response": {}}
+    start, body = call(app, type="websocket", extensions=answer)
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
+    assert json.loads(body["body"])["status"] == 403
+
+
+def test_lifespan_passes() -> None:
+    assert call(protected(), type="lifespan") == [{"type": "lifespan.startup.complete"}]
+
+
+@given(st.lists(st.sampled_from(["a", "b", "*"]), max_size=4), st.lists(st.sampled_from(["a", "b", "c"]), max_size=4))
+def test_a_pattern_matches_segment_by_segment(pattern: list[str], path: list[str]) -> None:
+    matches = Route("/" + "/".join(pattern), authorize_id(FRONTEND)).matches("/" + "/".join(path), None)
+    same = len(pattern) == len(path) and all(want in ("*", seen) for want, seen in zip(pattern, path, strict=True))
+    assert matches == same
+
+
+def test_reading_the_peer() -> None:
+    assert peer_spiffe_id({"extensions": {"spiffe": {"peer": FRONTEND}}}) == FRONTEND
+    with pytest.raises(NoIdentityError, match="presented no certificate"):
+        peer_spiffe_id({"extensions": {"spiffe": {"peer": None}}})
+    with pytest.raises(CallerError, match="uvicorn"):
+        peer_spiffe_id({})
