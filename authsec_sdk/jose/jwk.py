@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, TypeGuard
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from authsec_sdk.errors import SpiffeError
+from authsec_sdk.errors import OperatorError
 
 __all__ = [
     "InvalidJWKError",
@@ -37,7 +37,7 @@ _MAX_RSA_BITS: Final = 16384  # a larger modulus costs a verifier seconds
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
-class InvalidJWKError(SpiffeError, ValueError):
+class InvalidJWKError(OperatorError, ValueError):
     """A JSON Web Key is malformed, or holds a key that must not verify signatures."""
 
 
