@@ -1,0 +1,118 @@
+"""The server's configuration as one frozen value, after every check that needs no disk and no network."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from authsec_sdk.spiffe import SpiffeID, TrustDomain
+
+DEFAULT_SOCKET_PATH = Path("/tmp/spire-server/private/api.sock")  # noqa: S108  (SPIRE's own default; its folder is checked)
+DEFAULT_CONFIG_PATH = Path("conf/server/server.conf")
+DEFAULT_BIND_ADDRESS = "0.0.0.0"  # noqa: S104  (SPIRE's own default: agents call from other hosts)
+DEFAULT_BIND_PORT = 8081
+
+
+@dataclass(frozen=True, slots=True)
+class CASubject:
+    """The subject of CA certificates; empty parts are left out."""
+
+    country: tuple[str, ...] = ("US",)
+    organization: tuple[str, ...] = ("SPIFFE",)
+    common_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitSwitches:
+    """Which of the per-address limits hold."""
+
+    attestation: bool = True
+    signing: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HealthListener:
+    """Where liveness and readiness are answered over HTTP."""
+
+    bind_address: str = "localhost"
+    bind_port: int = 80
+    live_path: str = "/live"
+    ready_path: str = "/ready"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How and where the log is written."""
+
+    level: str = "INFO"
+    format: str = "text"
+    file: Path | None = None
+    source_location: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long what we sign is valid."""
+
+    ca: timedelta = timedelta(hours=24)
+    x509_svid: timedelta = timedelta(hours=1)
+    agent: timedelta | None = None
+    """None: as long as an X509-SVID."""
+
+    @property
+    def agent_svid(self) -> timedelta:
+        """How long an agent's own SVID is valid."""
+        return self.agent or self.x509_svid
+
+
+@dataclass(frozen=True, slots=True)
+class KeyManager:
+    """Where private keys of the CA live: in memory, or in a file on disk."""
+
+    keys_path: Path | None = None
+    """None: in memory, gone with the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataStore:
+    """The SQLite database, as `connection_string` names it: a file name or a `file:` URI."""
+
+    connection_string: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """What the `plugins` section chooses."""
+
+    data_store: DataStore
+    key_manager: KeyManager
+    node_attestors: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Where the API is served."""
+
+    address: str = DEFAULT_BIND_ADDRESS
+    port: int = DEFAULT_BIND_PORT
+    socket_path: Path = DEFAULT_SOCKET_PATH
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """All settings of one server."""
+
+    trust_domain: TrustDomain
+    data_dir: Path
+    plugins: Plugins
+    listeners: Listeners = field(default_factory=Listeners)
+    log: LogSettings = field(default_factory=LogSettings)
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    ca_key_type: str = "ec-p256"
+    ca_subject: CASubject = field(default_factory=CASubject)
+    admin_ids: frozenset[SpiffeID] = frozenset()
+    audit_log_enabled: bool = False
+    rate_limits: RateLimitSwitches = field(default_factory=RateLimitSwitches)
+    health: HealthListener | None = None
+    agent_spiffe_id_as_selector: bool = False
+    warnings: tuple[str, ...] = ()
+    """What an operator should know of these settings; logged at start, printed by `validate`."""
