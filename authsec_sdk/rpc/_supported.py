@@ -39,9 +39,7 @@ _BUFFER_ATTRIBUTES = ("_data", "_headers_buffer", "_preamble_len", "_update_head
 def check() -> None:
     """Raise ImportError unless every private name the repairs use is where they expect it."""
     version = tuple(int(part) for part in grpclib.__version__.split(".")[:2])
-    missing = [
-        f"{cls.__qualname__}.{name}" for cls, names in _NAMES.items() for name in names if not hasattr(cls, name)
-    ]
+    missing = [f"{cls.__qualname__}.{name}" for cls, names in _NAMES.items() for name in names if name not in dir(cls)]
     connection = H2Connection()
     missing += [f"H2Connection().{name}" for name in _H2_ATTRIBUTES if not hasattr(connection, name)]
     missing += [f"FrameBuffer().{n}" for n in _BUFFER_ATTRIBUTES if not hasattr(connection.incoming_buffer, n)]

@@ -37,7 +37,7 @@ class ByteBudget:
         self.used = 0
 
     def take(self, count: int) -> None:
-        """Hold `count` bytes more. Raises: GRPCError RESOURCE_EXHAUSTED when that exceeds a bound; none is held then."""
+        """Hold `count` bytes more. Raises: GRPCError RESOURCE_EXHAUSTED, and holds none, beyond a bound."""
         if self.used + count > self._limit:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, "too many unfinished messages")
         if self._parent is not None:

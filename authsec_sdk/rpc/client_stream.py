@@ -183,19 +183,23 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
             raise GRPCError(Status.INTERNAL, "malformed response headers") from error
 
     async def recv_message(self) -> _RecvT | None:
-        """The next message, None after the last. Raises: GRPCError."""
+        """The next message, None after the last. Raises: GRPCError, for a status that is not OK too."""
         if not self._recv_initial_metadata_done:
             await self.recv_initial_metadata()
         with self._wrapper:
             message = await receive_message(
                 self._stream, self._codec, self._recv_type, self._stream.connection.max_receive_bytes
             )
-            if message is None:
-                self._saw_end = True
-                return None
-            (message,) = await self._dispatch.recv_message(message)
-        self._messages_received += 1
-        return cast("_RecvT", message)
+            if message is not None:
+                (message,) = await self._dispatch.recv_message(message)
+        if message is not None:
+            self._messages_received += 1
+            return cast("_RecvT", message)
+        # The end of the messages is the place for the status: whoever takes None for a good end is right to.
+        self._saw_end = True
+        if not self._recv_trailing_metadata_done:
+            await self.recv_trailing_metadata()
+        return None
 
     async def recv_trailing_metadata(self) -> None:
         """Wait for the status. Raises: GRPCError for any but OK."""

@@ -265,7 +265,7 @@ class Server:
             if not accepted.up and accepted.task is not None and accepted in self._handshakes:
                 accepted.task.cancel()
             elif accepted.up:
-                accepted.protocol.ask_to_leave(grace)
+                accepted.protocol.ask_to_leave(grace, "the server is shutting down")
                 accepted.protocol.check(monotonic())
         if await self._ended(within=grace):
             return

@@ -177,6 +177,7 @@ class ServerProtocol(Http2Protocol):
         )
         self.meter = Meter(self)
         self._frames_before = 0
+        self._reason = ""
 
     def build(self, transport: asyncio.Transport) -> tuple[Connection, Processor]:
         """The TLS handshake is done; the peer's certificate is there, if it sent one."""
@@ -243,8 +244,9 @@ class ServerProtocol(Http2Protocol):
         self.processor.terminate_all(CallTerminatedError(Status.UNAVAILABLE, reason))
         self.connection.abort()
 
-    def ask_to_leave(self, grace: float) -> None:
+    def ask_to_leave(self, grace: float, reason: str = "the server is closing this connection") -> None:
         """Begin the graceful end: RFC 9113 6.8 and what grpc-go does at MaxConnectionAge."""
+        self._reason = reason
         if self.vitals.asked_to_leave_at is not None:
             self.vitals.grace = min(self.vitals.grace, grace)
             return
@@ -272,7 +274,7 @@ class ServerProtocol(Http2Protocol):
                     self.connection.close()
                 case Verdict.END_CALLS:
                     self.vitals.calls_ended = True
-                    self.calls.end_all("the server is closing this connection")
+                    self.calls.end_all(self._reason)
                 case Verdict.PING:
                     self.vitals.pinged_at = now
                     self.connection.h2.ping(ALIVE_PING)
