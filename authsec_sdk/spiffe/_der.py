@@ -6,12 +6,21 @@ callers see one error class.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-__all__ = ["MAX_CERTIFICATES", "MalformedCertificatesError", "load_der", "load_one", "load_pem", "to_der"]
+__all__ = [
+    "MAX_CERTIFICATES",
+    "MalformedCertificatesError",
+    "load_der",
+    "load_one",
+    "load_or_explain",
+    "load_pem",
+    "to_der",
+]
 
 MAX_CERTIFICATES: Final = 4096
 """More certificates than this in one text are refused; the largest bundles known hold some hundreds."""
@@ -50,9 +59,29 @@ def load_pem(data: bytes) -> tuple[x509.Certificate, ...]:
     if len(parts) > MAX_CERTIFICATES:
         del parts
         raise MalformedCertificatesError(f"there are more than {MAX_CERTIFICATES} certificates")
-    blocks = [_BEGIN + body + _END if end else b"" for body, end, _ in (part.partition(_END) for part in parts)]
+    # A block that is cut, or holds another one, becomes an empty text: refused below, without a key in that frame.
+    blocks = [
+        _BEGIN + body + _END if end and b"--" not in body else b""
+        for body, end, _ in (p.partition(_END) for p in parts)
+    ]
     del parts
     return tuple(_load_block(block, f"certificate {index}") for index, block in enumerate(blocks, 1))
+
+
+def load_or_explain(
+    load: Callable[[bytes], tuple[x509.Certificate, ...]], data: bytes
+) -> tuple[tuple[x509.Certificate, ...], str]:
+    """Run `load_der` or `load_pem` for callers that raise errors of their own: the certificates, or what is wrong.
+
+    The parser's error does not come along: whoever mixes up two arguments or two files gives us a private key, and
+    the frames of that error hold it.
+    """
+    try:
+        return load(data), ""
+    except MalformedCertificatesError as error:
+        return (), str(error)
+    finally:
+        del data
 
 
 def load_one(der: bytes, what: str) -> x509.Certificate:

@@ -6,7 +6,7 @@ An empty bundle is legal and means that nobody of the domain is trusted (Trust D
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from authsec_sdk.errors import InvalidBundleError, NoBundleForTrustDomainError
 from authsec_sdk.jose.jwk import JWTPublicKey, is_signature_key
-from authsec_sdk.spiffe._der import MalformedCertificatesError, load_der, load_pem, to_der
+from authsec_sdk.spiffe._der import load_der, load_or_explain, load_pem, to_der
 from authsec_sdk.spiffe.ids import TrustDomain
 
 __all__ = ["Bundle", "BundleSet", "JWTBundle", "TrustBundle", "WITBundle", "X509Bundle"]
@@ -48,9 +48,9 @@ class X509Bundle:
             InvalidBundleError: they cannot be parsed.
         """
         try:
-            return cls(trust_domain, load_der(data))
-        except MalformedCertificatesError as error:
-            raise InvalidBundleError(f"the bundle of {trust_domain} is malformed: {error}") from error
+            return cls(trust_domain, _load(trust_domain, load_der, data))
+        finally:
+            del data  # whoever points at the wrong file may point at a key, and tracebacks show locals
 
     @classmethod
     def parse_pem(cls, trust_domain: TrustDomain, data: bytes) -> X509Bundle:
@@ -60,11 +60,9 @@ class X509Bundle:
             InvalidBundleError: there is text without any certificate, or one cannot be parsed.
         """
         try:
-            return cls(trust_domain, load_pem(data))
-        except MalformedCertificatesError as error:
-            raise InvalidBundleError(f"the bundle of {trust_domain} is malformed: {error}") from error
+            return cls(trust_domain, _load(trust_domain, load_pem, data))
         finally:
-            del data  # whoever points at the wrong file may point at a key, and tracebacks show locals
+            del data
 
     def contains(self, certificate: x509.Certificate) -> bool:
         """Say whether exactly this certificate, byte by byte, is an authority."""
@@ -298,6 +296,16 @@ class BundleSet(Mapping[TrustDomain, B_co], Generic[B_co]):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (BundleSet, (tuple(self._bundles.values()),))
+
+
+def _load(
+    trust_domain: TrustDomain, load: Callable[[bytes], tuple[x509.Certificate, ...]], data: bytes
+) -> tuple[x509.Certificate, ...]:
+    certificates, problem = load_or_explain(load, data)
+    del data
+    if problem:
+        raise InvalidBundleError(f"the bundle of {trust_domain} is malformed: {problem}")
+    return certificates
 
 
 def _spki(key: JWTPublicKey) -> bytes:

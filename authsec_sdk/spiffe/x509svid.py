@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from authsec_sdk.errors import InvalidX509SVIDError
-from authsec_sdk.spiffe._der import MalformedCertificatesError, load_der, load_pem, to_der
+from authsec_sdk.spiffe._der import load_der, load_or_explain, load_pem, to_der
 from authsec_sdk.spiffe.ids import SpiffeID
 from authsec_sdk.spiffe.x509_rules import check_authority, check_signing_certificate, x509_svid_id
 
@@ -73,9 +73,10 @@ class X509SVID:
         """
         try:
             private_key = _load_key(key, load_der_private_key)
+            certificates = _load_chain(chain, load_der)
         finally:
-            del key  # tracebacks show locals, and crash reporters print them
-        return cls(_load_chain(chain, load_der), private_key, hint)
+            del key, chain  # tracebacks show locals, and crash reporters print them; and callers mix up arguments
+        return cls(certificates, private_key, hint)
 
     @classmethod
     def parse_pem(cls, certificates: bytes, key: bytes, *, hint: str = "") -> X509SVID:
@@ -90,7 +91,7 @@ class X509SVID:
             private_key = _load_key(key, load_pem_private_key)
             chain = _load_chain(certificates, load_pem)
         finally:
-            del key, certificates  # either may hold the key
+            del key, certificates  # as above
         return cls(chain, private_key, hint)
 
     @property
@@ -146,14 +147,11 @@ def _load_key(key: bytes, load: Callable[[bytes, None], PrivateKeyTypes]) -> SVI
 
 
 def _load_chain(data: bytes, load: Callable[[bytes], tuple[x509.Certificate, ...]]) -> tuple[x509.Certificate, ...]:
-    problem = ""
-    try:
-        return load(data)
-    except MalformedCertificatesError as error:
-        problem = str(error)
-    finally:
-        del data
-    raise InvalidX509SVIDError(f"the certificate chain is malformed: {problem}")
+    certificates, problem = load_or_explain(load, data)
+    del data
+    if problem:
+        raise InvalidX509SVIDError(f"the certificate chain is malformed: {problem}")
+    return certificates
 
 
 def _check_chain(chain: Sequence[x509.Certificate]) -> SpiffeID:
