@@ -1,0 +1,252 @@
+"""Connections that are not usable before their peer is verified: a gate in place of OpenSSL's object until then.
+
+`ssl.SSLObject` and `ssl.SSLSocket` do all their work through one attribute, `_sslobj`. Ours holds a `HandshakeGate`
+there until the peer is accepted, and OpenSSL's object afterwards. So no path leads round the verdict, an implicit
+handshake by the first read or write neither, and an accepted connection costs nothing more than one of the standard
+library. The same attribute is how a connection is ended from outside (`end_connections`).
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from authsec_sdk.errors import UntrustedPeerError
+from authsec_sdk.spiffe import SpiffeID
+from authsec_sdk.tls.errors import ConnectionEndedError, ContextSettingError, PeerVerificationError
+
+if TYPE_CHECKING:  # the facade makes connections, not the reverse
+    from authsec_sdk.tls.context import SpiffeSSLContext
+    from authsec_sdk.tls.generation import Generation
+    from authsec_sdk.tls.peer import PeerVerifier, RawTLS
+
+__all__ = ["HandshakeGate", "SpiffeSSLObject", "SpiffeSSLSocket", "end_connections", "peer_spiffe_id"]
+
+# Harmless before the verdict: they tell of the handshake and carry no application data.
+_OPEN: Final = frozenset(
+    {
+        "cipher", "compression", "get_channel_binding", "get_unverified_chain", "get_verified_chain", "getpeercert",
+        "group", "pending", "selected_alpn_protocol", "server_hostname", "server_side", "session_reused",
+        "shared_ciphers", "version",
+    }
+)  # fmt: skip
+
+
+class HandshakeGate:
+    """Stands where OpenSSL's object would, until the peer is accepted; for ever, if it is refused."""
+
+    __slots__ = ("_begun", "_generation", "_owner", "_raw", "_refusal", "_verifier")
+
+    def __init__(
+        self, raw: RawTLS, owner: SpiffeSSLObject | SpiffeSSLSocket, generation: Generation, verifier: PeerVerifier
+    ) -> None:
+        self._raw = raw
+        self._owner = weakref.ref(owner)  # the owner holds us: no cycle, so that a dropped socket closes at once
+        self._generation = generation
+        self._verifier = verifier
+        self._begun = time.monotonic()
+        self._refusal: PeerVerificationError | None = None
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake; when it is complete, judge the peer and open the gate.
+
+        Raises:
+            PeerVerificationError: the peer is refused, now or before.
+            ssl.SSLError: what OpenSSL says about anything else, such as `SSLWantReadError`.
+        """
+        if self._refusal is not None:
+            raise self._again()
+        try:
+            self._raw.do_handshake()
+        except ssl.SSLError as error:
+            refusal = self._verifier.refused_by_openssl(error, self._generation)
+            if refusal is None:
+                raise
+            self._refusal = refusal
+            raise refusal from error
+        # Refused unless shown otherwise, so that an interruption of the next lines leaves the gate shut.
+        self._refusal = PeerVerificationError(UntrustedPeerError("the verification of the peer was interrupted"))
+        try:
+            peer = self._verifier.verify(self._raw, self._generation, self._begun)
+        except PeerVerificationError as refusal:
+            self._refusal = refusal
+            raise
+        owner = self._owner()
+        if owner is not None:
+            # From here on OpenSSL's object itself does not show the inner context either.
+            self._raw.context = owner.context
+            owner._peer_spiffe_id = peer
+            owner._sslobj = self._raw
+        self._refusal = None
+
+    def read(self, *args: Any) -> Any:
+        """Finish the handshake first, as OpenSSL would; then read."""
+        self.do_handshake()
+        return self._raw.read(*args)
+
+    def write(self, data: Any, /) -> int:
+        """Finish the handshake first, as OpenSSL would; then write."""
+        self.do_handshake()
+        return self._raw.write(data)
+
+    def shutdown(self) -> NoReturn:
+        """Refuse: there is no session to end in good order yet, and a refused peer is owed no goodbye."""
+        if self._refusal is not None:
+            raise self._again()
+        raise ConnectionEndedError("unwrap() before the handshake is complete")
+
+    def switch(self, context: SpiffeSSLContext) -> None:
+        """Go on with another context: its identity, trust and policy together. For a server's SNI callback."""
+        generation = context._generation()
+        if not (generation.role.server_side and self._generation.role.server_side):
+            raise ContextSettingError("only a server's connection can be given another context, and only a server's")
+        self._raw.context = generation.context_for_connection()
+        self._generation = generation
+        self._verifier = context._verifier
+        owner = self._owner()
+        if owner is not None:
+            owner._begin(context, generation)
+
+    @property
+    def session(self) -> None:
+        """No session: sessions are never resumed."""
+        return None
+
+    @session.setter
+    def session(self, _value: object) -> NoReturn:
+        raise ContextSettingError("a SPIFFE context resumes no session: every connection verifies its peer anew")
+
+    def _again(self) -> PeerVerificationError:
+        assert self._refusal is not None
+        return PeerVerificationError(self._refusal.reason, self._refusal.spiffe_id)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OPEN:
+            return getattr(self._raw, name)
+        raise AttributeError(f"{name} is not available before the peer is verified")
+
+
+class _Ended:
+    """Stands where OpenSSL's object was: every use says why the connection is over."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ConnectionEndedError(self._text)
+
+
+def end_connections(generation: Generation, text: str) -> int:
+    """End every connection of a generation: OpenSSL's objects, keys and all, are freed, and any use raises `text`.
+
+    Nothing is sent, no TLS goodbye either. Returns how many there were.
+    """
+    owners = [owner for ref in generation.connections.valuerefs() if (owner := ref()) is not None]
+    for owner in owners:
+        if owner._sslobj is not None:
+            owner._sslobj = _Ended(text)
+    generation.connections.clear()
+    return len(owners)
+
+
+class _PeerKnown:
+    """What both kinds of connection add to the standard library's."""
+
+    _sslobj: Any
+    _spiffe_context: SpiffeSSLContext
+    _generation: Generation  # kept alive, and with it the list by which its connections are found
+    _peer_spiffe_id: SpiffeID | None = None
+
+    @property
+    def peer_spiffe_id(self) -> SpiffeID | None:
+        """The proven and authorized ID of the peer. None before the handshake, and of a peer without a certificate."""
+        return self._peer_spiffe_id
+
+    def verify_client_post_handshake(self) -> NoReturn:
+        """Refuse: a certificate that arrives later would arrive behind the verdict."""
+        raise ContextSettingError("peers are verified in the handshake, never after it")
+
+    def _begin(self, context: SpiffeSSLContext, generation: Generation) -> None:
+        self._spiffe_context = context
+        self._generation = generation
+        generation.connections[id(self)] = self
+
+    def _switch(self, context: object) -> None:
+        from authsec_sdk.tls.context import SpiffeSSLContext
+
+        if not isinstance(context, SpiffeSSLContext):
+            raise ContextSettingError(
+                "a SPIFFE connection only takes another SpiffeSSLContext: any other has no policy"
+            )
+        gate = self._sslobj
+        if not isinstance(gate, HandshakeGate):
+            raise ContextSettingError("the context of a connection can be changed during its handshake only")
+        gate.switch(context)
+
+
+class SpiffeSSLObject(_PeerKnown, ssl.SSLObject):
+    """An `ssl.SSLObject` (asyncio, uvloop, trio, anyio …) whose peer was verified before any byte passed."""
+
+    @property
+    def context(self) -> SpiffeSSLContext:
+        """The facade this connection came from; never an inner context. A server's SNI callback may set another."""
+        return self._spiffe_context
+
+    @context.setter
+    def context(self, context: ssl.SSLContext) -> None:
+        self._switch(context)
+
+
+class SpiffeSSLSocket(_PeerKnown, ssl.SSLSocket):
+    """An `ssl.SSLSocket` whose peer was verified before any byte passed."""
+
+    _context: Any
+
+    @property
+    def context(self) -> SpiffeSSLContext:
+        """The facade this connection came from; never an inner context. A server's SNI callback may set another."""
+        facade: SpiffeSSLContext = self._context
+        return facade
+
+    @context.setter
+    def context(self, context: ssl.SSLContext) -> None:
+        if self._sslobj is not None:
+            self._switch(context)
+        self._context = context
+
+    def shutdown(self, how: int) -> None:
+        """Shut down one or both directions of the socket; it carries nothing more afterwards.
+
+        The standard library drops TLS here and leaves the socket: what is sent next would go out as plaintext.
+        """
+        super().shutdown(how)
+        self._sslobj = _Ended("this connection was shut down")
+
+    def _real_connect(self, addr: Any, connect_ex: bool) -> Any:
+        try:
+            return super()._real_connect(addr, connect_ex)  # type: ignore[misc]  # private, see selftest
+        except ssl.SSLError:
+            self.close()  # for the same reason: the standard library leaves it connected, and without TLS
+            raise
+
+
+def peer_spiffe_id(connection: object) -> SpiffeID | None:
+    """Return the ID which the handshake of a connection proved; None if none was: no TLS, foreign TLS, no certificate.
+
+    Takes what frameworks hand out: an `ssl` object or socket of ours, an asyncio transport or `StreamWriter`, an
+    httpcore network stream, an anyio `TLSStream`, a trio `SSLStream`.
+    """
+    seen = connection
+    for _ in range(4):  # a transport, in it a stream, in it an object
+        if isinstance(seen, _PeerKnown):
+            return seen.peer_spiffe_id
+        extra = getattr(seen, "get_extra_info", None)
+        if callable(extra):
+            seen = extra("ssl_object")
+        else:  # anyio and trio keep it under the first name; OpenSSL's own object knows ours by the second
+            seen = getattr(seen, "_ssl_object", None) or getattr(seen, "owner", None)
+    return None

@@ -1,0 +1,389 @@
+"""`SpiffeSSLContext`: an `ssl.SSLContext` for any library, behind which identity and trust are always the newest.
+
+The object is a facade that never makes a connection itself. Both hooks through which the standard library makes them
+are overridden and delegate each new connection to the newest generation (an immutable inner context). What libraries
+set on a context is kept here and applied to each generation, unless it would break what this context promises.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import ssl
+import threading
+import weakref
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Final, NoReturn
+
+from authsec_sdk.errors import SpiffeError
+from authsec_sdk.tls.connection import HandshakeGate, SpiffeSSLObject, SpiffeSSLSocket
+from authsec_sdk.tls.errors import ContextSettingError, IdentityUnavailableError
+from authsec_sdk.tls.generation import Generation
+from authsec_sdk.tls.generations import Built, Generations
+from authsec_sdk.tls.peer import PeerVerifier
+from authsec_sdk.tls.role import Role
+from authsec_sdk.tls.settings import (
+    DEFAULT_CIPHERS,
+    REQUIRED_OPTIONS,
+    Settings,
+    SNICallback,
+    check_cipher_list,
+    check_options,
+    check_verify_flags,
+    check_version,
+)
+from authsec_sdk.tls.trust import SetAside
+
+__all__ = ["SpiffeSSLContext", "all_contexts"]
+
+logger = logging.getLogger(__name__)
+
+_NO_OTHER_TRUST: Final = "Ignored %s on a SPIFFE context: it trusts the bundles of its source and nothing else"
+
+
+def _of_base(name: str) -> Any:
+    """Return a property of the standard library's class, to be used behind the one that overrides it here."""
+    return inspect.getattr_static(ssl.SSLContext, name)
+
+
+class SpiffeSSLContext(ssl.SSLContext):
+    """An `ssl.SSLContext` with the newest SVID and bundles of a source, and an authorizer inside the handshake.
+
+    Made by `mtls_client_context` and its siblings. Give it to any library that takes an `ssl.SSLContext`; it never has
+    to be replaced. Each connection is refused unless its peer's SPIFFE ID is proven by an authority of the ID's own
+    trust domain and accepted by the authorizer, before any application byte passes. A connection that exists goes on
+    when identities rotate.
+
+    What a library sets is honoured where it is about the protocol (ALPN, versions, ciphers, options, key log, SNI
+    callback). What it adds to the trust store is ignored. What would weaken the verification raises
+    `ContextSettingError`. Libraries that set different ALPN protocols must not share one context: give each a `view()`.
+    """
+
+    sslobject_class = SpiffeSSLObject
+    sslsocket_class = SpiffeSSLSocket
+
+    _settings: Settings
+    _generations: Generations
+    _verifier: PeerVerifier
+
+    def __new__(cls, generations: Generations, verifier: PeerVerifier, settings: Settings) -> SpiffeSSLContext:
+        """Make the facade; its own OpenSSL context stays empty and would refuse everybody."""
+        del verifier, settings
+        return super().__new__(cls, generations.role.protocol)
+
+    def __init__(self, generations: Generations, verifier: PeerVerifier, settings: Settings) -> None:
+        self._lock = threading.Lock()
+        self._generations = generations
+        self._verifier = verifier
+        self._ready: tuple[Built, Generation] | None = None
+        options = ssl.Options(_of_base("options").__get__(self)) | REQUIRED_OPTIONS | settings.options
+        self._settings = replace(settings, options=options)
+        # The facade's own context mirrors the settings, so that reading them needs nothing further.
+        _of_base("check_hostname").__set__(self, False)
+        _of_base("verify_mode").__set__(self, ssl.CERT_REQUIRED)
+        _of_base("options").__set__(self, options)
+        _of_base("verify_flags").__set__(self, settings.verify_flags)
+        _of_base("minimum_version").__set__(self, settings.minimum_version)
+        if settings.maximum_version != ssl.TLSVersion.MAXIMUM_SUPPORTED:
+            _of_base("maximum_version").__set__(self, settings.maximum_version)
+        super().set_ciphers(settings.ciphers or DEFAULT_CIPHERS)
+        super().set_alpn_protocols(settings.alpn)
+        generations.register(self)
+        _CONTEXTS.add(self)
+
+    def view(self, *, alpn: Iterable[str] | None = None) -> SpiffeSSLContext:
+        """Return another context with settings of its own over the same source, policy, generations and counters.
+
+        Cheap. For each library that sets ALPN on the context it is given: two of them on one context undo each other.
+        `alpn` None keeps the protocols this context has now.
+        """
+        settings = self._settings if alpn is None else replace(self._settings, alpn=_alpn(alpn))
+        return SpiffeSSLContext(self._generations, self._verifier, settings)
+
+    @property
+    def role(self) -> Role:
+        """What this context presents and asks for."""
+        return self._generations.role
+
+    @property
+    def rejections(self) -> int:
+        """How many peers this context and its views have refused."""
+        return self._verifier.rejections
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that a connection would get now; grows with each rotation.
+
+        Raises:
+            IdentityUnavailableError: there is none.
+        """
+        return self._generation().number
+
+    @property
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """What of the newest bundles is not trusted, and why: look-alikes of other authorities, domains past limits."""
+        return self._generations.set_aside()
+
+    # --- the two hooks ----------------------------------------------------------------------------------------------
+
+    def _wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool,
+        server_hostname: str | None = None,
+        *,
+        owner: Any = None,
+        session: ssl.SSLSession | None = None,
+    ) -> HandshakeGate:
+        generation = self._begin(owner, session)
+        inner: Any = generation.context_for_connection()
+        raw = inner._wrap_bio(incoming, outgoing, server_side, server_hostname, owner=owner)
+        return self._guard(raw, owner, generation)
+
+    def _wrap_socket(
+        self,
+        sock: Any,
+        server_side: bool,
+        server_hostname: str | None = None,
+        *,
+        owner: Any = None,
+        session: ssl.SSLSession | None = None,
+    ) -> HandshakeGate:
+        generation = self._begin(owner, session)
+        inner: Any = generation.context_for_connection()
+        raw = inner._wrap_socket(sock, server_side, server_hostname, owner=owner)
+        return self._guard(raw, owner, generation)
+
+    def _begin(self, owner: Any, session: object) -> Generation:
+        if session is not None:
+            raise ContextSettingError("a SPIFFE context resumes no session: every connection verifies its peer anew")
+        if not isinstance(owner, SpiffeSSLObject | SpiffeSSLSocket):
+            raise ContextSettingError("sslobject_class and sslsocket_class of a SPIFFE context stay as they are")
+        return self._generation()
+
+    def _guard(self, raw: Any, owner: Any, generation: Generation) -> HandshakeGate:
+        owner._begin(self, generation)
+        return HandshakeGate(raw, owner, generation, self._verifier)
+
+    def _generation(self) -> Generation:
+        """Return the generation for a connection that begins now.
+
+        Raises:
+            IdentityUnavailableError: there is none. An `ssl.SSLError`, which servers survive.
+        """
+        ready, generations = self._ready, self._generations
+        if ready is not None and ready[0] is generations.built:
+            generations.check_source()
+            return ready[1]
+        try:
+            settings = self._settings
+            generation = generations.current(settings)
+        except IdentityUnavailableError:
+            raise
+        except SpiffeError as error:
+            raise IdentityUnavailableError(error) from error
+        built = generations.built
+        if built is not None and built.generations.get(settings) is generation:
+            self._ready = (built, generation)
+        return generation
+
+    # --- what libraries set: the protocol ---------------------------------------------------------------------------
+
+    def _set(self, **changes: Any) -> None:
+        with self._lock:
+            self._settings = replace(self._settings, **changes)
+            self._ready = None
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Offer these protocols from the next connection on."""
+        alpn = _alpn(alpn_protocols)
+        if alpn != self._settings.alpn:  # httpcore sets the same ones for each connection
+            super().set_alpn_protocols(alpn)
+            self._set(alpn=alpn)
+
+    @property
+    def minimum_version(self) -> ssl.TLSVersion:
+        """TLS 1.3, or 1.2 for peers that know no better."""
+        return self._settings.minimum_version
+
+    @minimum_version.setter
+    def minimum_version(self, value: int) -> None:
+        version = check_version(value)
+        _of_base("minimum_version").__set__(self, version)
+        self._set(minimum_version=version)
+
+    @property
+    def maximum_version(self) -> ssl.TLSVersion:
+        """The newest that OpenSSL knows, unless set."""
+        return self._settings.maximum_version
+
+    @maximum_version.setter
+    def maximum_version(self, value: int) -> None:
+        _of_base("maximum_version").__set__(self, value)
+        self._set(maximum_version=ssl.TLSVersion(value))
+
+    @property
+    def options(self) -> ssl.Options:
+        """OpenSSL's options; those that prevent resumption, compression and renegotiation stay set."""
+        return self._settings.options
+
+    @options.setter
+    def options(self, value: int) -> None:
+        options = check_options(value)
+        _of_base("options").__set__(self, options)
+        self._set(options=options)
+
+    @property
+    def verify_flags(self) -> ssl.VerifyFlags:
+        """How OpenSSL builds chains; VERIFY_X509_STRICT may be added."""
+        return self._settings.verify_flags
+
+    @verify_flags.setter
+    def verify_flags(self, value: int) -> None:
+        flags = check_verify_flags(value)
+        _of_base("verify_flags").__set__(self, flags)
+        self._set(verify_flags=flags)
+
+    def set_ciphers(self, cipherlist: str, /) -> None:
+        """Choose among the TLS 1.2 suites with forward secrecy and authenticated encryption."""
+        trial = ssl.SSLContext(self.role.protocol)
+        trial.set_ciphers(cipherlist)
+        check_cipher_list(trial.get_ciphers())
+        super().set_ciphers(cipherlist)
+        self._set(ciphers=cipherlist)
+
+    def set_ecdh_curve(self, name: str, /) -> None:
+        """Choose the curve for TLS 1.2."""
+        super().set_ecdh_curve(name)
+        self._set(curve=name)
+
+    @property  # type: ignore[override]
+    def keylog_filename(self) -> str | None:
+        """Where session secrets are written for a packet analyser: nowhere, unless set here."""
+        return self._settings.keylog_filename
+
+    @keylog_filename.setter
+    def keylog_filename(self, value: str | None) -> None:
+        _of_base("keylog_filename").__set__(self, value)
+        self._set(keylog_filename=value)
+
+    @property  # type: ignore[override]
+    def sni_callback(self) -> SNICallback | None:
+        """Called in a server's handshake with the connection, the name asked for, and this context.
+
+        It may set the connection's `context` to another server's `SpiffeSSLContext`: identity, trust and policy then
+        change together. Whether a certificate is asked for stays as it was, and where the new context requires one
+        that is missing, the peer is refused.
+        """
+        return self._settings.sni_callback
+
+    @sni_callback.setter
+    def sni_callback(self, value: SNICallback | None) -> None:
+        if value is not None and not callable(value):
+            raise TypeError("not a callable object")
+        if not self.role.server_side:
+            raise ValueError("sni_callback cannot be set on a client's context")
+        self._set(sni_callback=value)
+
+    # --- what libraries set: the verification -----------------------------------------------------------------------
+
+    @property
+    def check_hostname(self) -> bool:
+        """False: a peer is known by its SPIFFE ID, and its certificate need not name a host."""
+        return False
+
+    @check_hostname.setter
+    def check_hostname(self, value: bool) -> None:
+        if value:
+            raise ContextSettingError("a SPIFFE context checks the peer's SPIFFE ID and no host name")
+
+    @property
+    def verify_mode(self) -> ssl.VerifyMode:
+        """What this context's role asks of the peer; cannot be changed."""
+        return self.role.verify_mode
+
+    @verify_mode.setter
+    def verify_mode(self, value: int) -> None:
+        if value != self.role.verify_mode:
+            raise ContextSettingError(
+                f"this context is made to verify with {self.role.verify_mode.name}, which cannot be changed to "
+                f"{ssl.VerifyMode(value).name}: make the context that does what you want"
+            )
+
+    @property
+    def num_tickets(self) -> int:
+        """None: a ticket would resume a session without verifying the peer again."""
+        return 0
+
+    @num_tickets.setter
+    def num_tickets(self, value: int) -> None:
+        if value:
+            raise ContextSettingError("a SPIFFE context issues no session tickets")
+
+    @property
+    def post_handshake_auth(self) -> bool:
+        """False: a certificate that arrives later would arrive behind the verdict."""
+        return False
+
+    @post_handshake_auth.setter
+    def post_handshake_auth(self, value: bool) -> None:
+        if value:
+            raise ContextSettingError("peers are verified in the handshake, never after it")
+
+    def load_cert_chain(self, *_args: Any, **_options: Any) -> NoReturn:
+        """Refuse: the certificate is the source's SVID."""
+        raise ContextSettingError("a SPIFFE context presents the SVID of its source; it takes no certificate files")
+
+    def set_psk_client_callback(self, *_args: Any, **_options: Any) -> NoReturn:
+        """Refuse: a pre-shared key comes without a certificate."""
+        raise ContextSettingError("a SPIFFE context verifies certificates; it takes no pre-shared keys")
+
+    set_psk_server_callback = set_psk_client_callback
+
+    def load_verify_locations(self, *_args: Any, **_options: Any) -> None:
+        """Ignore: requests loads the web's authorities into each context it is given."""
+        logger.debug(_NO_OTHER_TRUST, "load_verify_locations()")
+
+    def load_default_certs(self, *_args: Any, **_options: Any) -> None:
+        """Ignore: as `load_verify_locations`."""
+        logger.debug(_NO_OTHER_TRUST, "load_default_certs()")
+
+    def set_default_verify_paths(self) -> None:
+        """Ignore: as `load_verify_locations`."""
+        logger.debug(_NO_OTHER_TRUST, "set_default_verify_paths()")
+
+    # --- what can be asked of the trust store: the newest one answers -----------------------------------------------
+
+    def get_ca_certs(self, binary_form: bool = False) -> Any:
+        """The authorities trusted now."""
+        return self._generation().inner.get_ca_certs(binary_form)
+
+    def cert_store_stats(self) -> dict[str, int]:
+        """How many authorities are trusted now."""
+        return self._generation().inner.cert_store_stats()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a SpiffeSSLContext holds a live identity and is not pickled; make one in each process")
+
+    def __repr__(self) -> str:
+        return f"<SpiffeSSLContext {self.role} peer={self.role.peer.value!r} rejections={self.rejections}>"
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._verifier.renew_lock()
+
+
+_CONTEXTS: weakref.WeakSet[SpiffeSSLContext] = weakref.WeakSet()
+
+
+def all_contexts() -> list[SpiffeSSLContext]:
+    """Every context of the process. For a forked child, where no other thread changes them meanwhile."""
+    return list(_CONTEXTS)
+
+
+def _alpn(protocols: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(protocols, str):
+        raise TypeError("ALPN protocols are a list of names, not one name")
+    return tuple(protocols)

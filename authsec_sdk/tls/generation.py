@@ -1,0 +1,100 @@
+"""A generation: one immutable inner `ssl.SSLContext`, made of one identity and one set of authorities."""
+
+from __future__ import annotations
+
+import ssl
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from authsec_sdk.spiffe import X509SVID
+from authsec_sdk.tls.keyload import load_authorities, load_identity
+from authsec_sdk.tls.role import Role
+from authsec_sdk.tls.settings import Settings
+from authsec_sdk.tls.trust import TrustPlan
+
+__all__ = ["Generation", "pem_of", "unloadable"]
+
+
+class Generation:
+    """What connections that begin now are made with. Never changed; a rotation makes another one.
+
+    `number` counts the generations of a context and its views, from 1.
+
+    Raises:
+        InvalidX509SVIDError: OpenSSL does not take the SVID.
+        ssl.SSLError: it does not take an authority or a setting.
+    """
+
+    __slots__ = ("__weakref__", "_inner", "_pem", "connections", "number", "plan", "role", "settings", "svid")
+
+    def __init__(self, number: int, svid: X509SVID | None, plan: TrustPlan, settings: Settings, role: Role) -> None:
+        self.number = number
+        self.svid = svid
+        self.plan = plan
+        self.settings = settings
+        self.role = role
+        # Whoever uses this generation, to be found again when it has to end. `Any`: TLS objects and sockets.
+        self.connections: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._pem = pem_of(plan.authorities) if role.verifies_chain else b""
+        self._inner = self._build()
+
+    def context_for_connection(self) -> ssl.SSLContext:
+        """The inner context for one new connection: the shared one, or one of its own.
+
+        A server that allows TLS 1.2 needs the latter: OpenSSL keeps sessions in their context and Python cannot stop
+        it from resuming one by its ID, so a client that tries (Java does) would come without a verified chain and have
+        to be refused. In a context of its own no session is known, and the client is verified again.
+        """
+        if self.role.server_side and self.settings.allows_tls12:
+            return self._build()
+        return self._inner
+
+    @property
+    def inner(self) -> ssl.SSLContext:
+        """The shared inner context. It knows no policy: never hand it to anyone."""
+        return self._inner
+
+    def _build(self) -> ssl.SSLContext:
+        inner = ssl.SSLContext(self.role.protocol)
+        self.settings.apply(inner, self.role)
+        callback = self.settings.sni_callback
+        if callback is not None and self.role.server_side:
+            inner.sni_callback = _facade_only(callback)
+        load_authorities(inner, self._pem)
+        if self.svid is not None:
+            load_identity(inner, self.svid)
+        return inner
+
+
+def _facade_only(callback: Any) -> Any:
+    """Wrap a user's SNI callback so that it gets the connection and its facade, and nothing without a policy."""
+
+    def call(connection: Any, server_name: str | None, _inner: ssl.SSLContext) -> int | None:
+        facade = getattr(connection, "_spiffe_context", None)
+        if facade is None:  # OpenSSL's bare object, which there is only if ours is gone
+            return ssl.AlertDescription.ALERT_DESCRIPTION_INTERNAL_ERROR
+        answer: int | None = callback(connection, server_name, facade)
+        return answer
+
+    return call
+
+
+def pem_of(authorities: Iterable[x509.Certificate]) -> bytes:
+    """Return certificates as one PEM text."""
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in authorities)
+
+
+def unloadable(authorities: Iterable[x509.Certificate]) -> list[x509.Certificate]:
+    """Find the authorities that OpenSSL does not take, so that the others can be loaded without them."""
+    scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    failing = []
+    for authority in authorities:
+        try:
+            load_authorities(scratch, pem_of([authority]))
+        except ssl.SSLError:
+            failing.append(authority)
+    return failing
