@@ -5,20 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from icp_server.domain.svid_template import CASubject
 
 DEFAULT_SOCKET_PATH = Path("/tmp/spire-server/private/api.sock")  # noqa: S108  (SPIRE's own default; its folder is checked)
 DEFAULT_CONFIG_PATH = Path("conf/server/server.conf")
 DEFAULT_BIND_ADDRESS = "0.0.0.0"  # noqa: S104  (SPIRE's own default: agents call from other hosts)
 DEFAULT_BIND_PORT = 8081
-
-
-@dataclass(frozen=True, slots=True)
-class CASubject:
-    """The subject of CA certificates; empty parts are left out."""
-
-    country: tuple[str, ...] = ("US",)
-    organization: tuple[str, ...] = ("SPIFFE",)
-    common_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +66,9 @@ class KeyManager:
 
 @dataclass(frozen=True, slots=True)
 class DataStore:
-    """The SQLite database, as `connection_string` names it: a file name or a `file:` URI."""
+    """The SQLite database."""
 
-    connection_string: str
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)

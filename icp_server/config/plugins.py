@@ -1,0 +1,126 @@
+"""The `plugins` section: which data store, key manager and node attestors, each with its own settings."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from icp_common import hcl
+from icp_common.hcl import Body, Fields
+from icp_server.config import schema
+from icp_server.config.model import DataStore, KeyManager, Plugins
+from icp_server.config.schema import PLUGIN_TYPES, PluginType
+from icp_server.config.section import open_section
+
+
+@dataclass(frozen=True, slots=True)
+class _Plugin:
+    """One enabled plugin and its data."""
+
+    name: str
+    data: Fields
+
+
+def read_plugins(top: Fields, notes: list[str]) -> Plugins:
+    """Read every plugin.
+
+    Raises:
+        ConfigurationError: a type or name is unknown or not built, one is missing, or a setting is wrong.
+    """
+    plugins = top.block("plugins")
+    if plugins is None:
+        raise top.error("plugins section must be configured")
+    chosen = {name: _of_type(plugins, name, kind, notes) for name, kind in PLUGIN_TYPES.items()}
+    plugins.finish()
+    for name, kind in PLUGIN_TYPES.items():
+        _check_number(plugins, name, kind, len(chosen[name]))
+    return Plugins(
+        data_store=_data_store(chosen["DataStore"][0].data),
+        key_manager=_key_manager(chosen["KeyManager"][0]),
+        node_attestors=frozenset(plugin.name for plugin in chosen["NodeAttestor"]),
+    )
+
+
+def _of_type(plugins: Fields, type_name: str, kind: PluginType, notes: list[str]) -> list[_Plugin]:
+    found: list[_Plugin] = []
+    for name, body in plugins.labelled(type_name):
+        where = f'{type_name} "{name}"'
+        if name not in kind.built:
+            raise body.error(_not_built(type_name, name, kind))
+        if any(plugin.name == name for plugin in found):
+            raise body.error(f"{where} is configured twice")
+        fields = open_section(Fields(body, where), schema.PLUGIN, notes)
+        data = open_section(_data(fields, body), kind.built[name], notes)
+        if fields.boolean("enabled") is not False:
+            found.append(_Plugin(name, data))
+    return found
+
+
+def _not_built(type_name: str, name: str, kind: PluginType) -> str:
+    built = ", ".join(sorted(kind.built)) or "none"
+    if name in kind.not_yet:
+        return f'{type_name} "{name}" is not supported yet (supported: {built})'
+    near = difflib.get_close_matches(name, [*kind.built, *kind.not_yet], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f'no built-in plugin "{name}" for type "{type_name}" (supported: {built}){hint}'
+
+
+def _data(fields: Fields, body: Body) -> Fields:
+    data = fields.block("plugin_data")
+    file = fields.text("plugin_data_file")
+    if file and data is not None:
+        raise fields.error(f"{fields.where} has both plugin_data and plugin_data_file", "plugin_data_file")
+    if file:
+        return Fields(hcl.load(file), f"{fields.where} plugin_data_file")
+    return data or Fields(Body((), body.position, body.file), f"{fields.where} plugin_data")
+
+
+def _check_number(plugins: Fields, type_name: str, kind: PluginType, number: int) -> None:
+    if kind.least <= number and (kind.most is None or number <= kind.most):
+        return
+    wanted = f"exactly {kind.least}" if kind.least == kind.most else f"at most {kind.most}"
+    raise plugins.error(
+        f'plugin type "{type_name}" constraint not satisfied: expected {wanted} but got {number}', type_name
+    )
+
+
+def _data_store(data: Fields) -> DataStore:
+    kind = data.text("database_type")
+    if not kind:
+        raise data.error(f"database_type in {data.where} must be set")
+    if kind != "sqlite3":
+        known = kind in ("postgres", "mysql", "aws_postgres", "aws_mysql")
+        problem = "is not supported yet" if known else "is unknown"
+        raise data.error(f"database_type {kind!r} {problem} (supported: sqlite3)", "database_type")
+    text = data.text("connection_string")
+    if not text:
+        raise data.error(f"connection_string in {data.where} must be set")
+    return DataStore(_sqlite_path(data, text))
+
+
+def _sqlite_path(data: Fields, text: str) -> Path:
+    """Read a file name or a `file:` URI (https://sqlite.org/uri.html) without parameters."""
+    if text == ":memory:" or "mode=memory" in text:
+        raise data.error("a database in memory is not supported yet: name a file", "connection_string")
+    if not text.startswith("file:"):
+        return Path(text)
+    location, question, query = text.removeprefix("file:").partition("?")
+    if question and query:
+        raise data.error(f"SQLite parameters ({query}) are not supported yet: name the file alone", "connection_string")
+    if location.startswith("//"):
+        authority, slash, rest = location[2:].partition("/")
+        if authority not in ("", "localhost") or not slash:
+            raise data.error(f"{text!r} names no file of this machine", "connection_string")
+        location = f"/{rest}"
+    return Path(unquote(location))
+
+
+def _key_manager(plugin: _Plugin) -> KeyManager:
+    if plugin.name == "memory":
+        return KeyManager()
+    path = plugin.data.text("keys_path")
+    if not path:
+        raise plugin.data.error(f"keys_path in {plugin.data.where} must be set")
+    return KeyManager(Path(path))

@@ -1,0 +1,8 @@
+"""gRPC here is asyncio's alone."""
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

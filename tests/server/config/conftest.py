@@ -1,0 +1,36 @@
+"""A configuration that is right, for tests to spoil."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from icp_common import hcl
+from icp_server.config import Overrides, ServerConfig
+from icp_server.config.load import parse_config
+
+SERVER = """
+    trust_domain = "example.org"
+    data_dir = "./.data"
+"""
+
+PLUGINS = """
+    DataStore "sql" { plugin_data { database_type = "sqlite3" connection_string = "./.data/db.sqlite3" } }
+    KeyManager "memory" { plugin_data = {} }
+    NodeAttestor "join_token" { plugin_data {} }
+"""
+
+Read = Callable[..., ServerConfig]
+
+
+@pytest.fixture
+def read() -> Read:
+    """Read a configuration with these texts in its sections."""
+
+    def _read(
+        server: str = "", *, plugins: str = PLUGINS, top: str = "", base: str = SERVER, **overrides: object
+    ) -> ServerConfig:
+        text = f"server {{{base}\n{server}\n}}\nplugins {{{plugins}\n}}\n{top}"
+        return parse_config(hcl.parse(text, "server.conf"), Overrides(config=Path("server.conf"), **overrides))  # type: ignore[arg-type]
+
+    return _read
