@@ -1,0 +1,27 @@
+"""Client of the SPIFFE Workload API: where a process gets its identity from, and keeps it up to date.
+
+JWT-SVIDs and WIT-SVIDs will have sources of their own beside `x509source`, over the same `watch`, `thread` and `fork`.
+"""
+
+from authsec_sdk.workloadapi.address import SOCKET_ENV, Endpoint, TCPEndpoint, UnixEndpoint, resolve_endpoint
+from authsec_sdk.workloadapi.choice import SVIDPicker
+from authsec_sdk.workloadapi.client import WorkloadAPIClient
+from authsec_sdk.workloadapi.failure import UnexpectedOwnerError
+from authsec_sdk.workloadapi.limits import UpdateLimits
+from authsec_sdk.workloadapi.status import SourcePhase, SourceStatus
+from authsec_sdk.workloadapi.x509source import X509Source
+
+__all__ = [
+    "SOCKET_ENV",
+    "Endpoint",
+    "SVIDPicker",
+    "SourcePhase",
+    "SourceStatus",
+    "TCPEndpoint",
+    "UnexpectedOwnerError",
+    "UnixEndpoint",
+    "UpdateLimits",
+    "WorkloadAPIClient",
+    "X509Source",
+    "resolve_endpoint",
+]
