@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
@@ -140,9 +141,10 @@ def is_ambiguous(identity: int, overflow: int, id_map: str) -> bool:
     return sum(length for _, _, length in ranges) < _ALL_IDS
 
 
-def is_ambiguous_gid(gid: int) -> bool:
-    """`is_ambiguous` for a group, of the namespace we live in."""
-    return is_ambiguous(gid, *_own_map("gid"))
+def unambiguous_gids(gids: Iterable[int]) -> tuple[int, ...]:
+    """Those of the groups which have a number of their own in the user namespace we live in."""
+    overflow, id_map = _own_map("gid")
+    return tuple(gid for gid in gids if not is_ambiguous(gid, overflow, id_map))
 
 
 def _refuse_overflow(kind: str, identity: int) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import select
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -63,6 +63,12 @@ class ProcessFacts:
     supplementary_gids: tuple[int, ...]
     executable: Executable | None
     mount_namespace: Namespace | None
+
+    def same_as(self, other: "ProcessFacts") -> bool:
+        """Whether nothing changed that an attestor looks at. A file that is merely renamed or unlinked is the same."""
+        mine, theirs = self.executable, other.executable
+        same_program = mine.same_file(theirs) if mine is not None and theirs is not None else mine is theirs
+        return same_program and replace(self, executable=None) == replace(other, executable=None)
 
 
 def proc_root() -> str:
