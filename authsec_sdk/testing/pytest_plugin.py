@@ -30,5 +30,5 @@ def fake_workload_api(spiffe_ca: "TestCA") -> "Iterator[FakeWorkloadAPI]":
     from authsec_sdk.testing.fake_workload_api import FakeWorkloadAPI
 
     with FakeWorkloadAPI() as fake:
-        fake.set(spiffe_ca.svid("/workload"), bundles=[spiffe_ca.bundle()])
+        fake.issue(spiffe_ca, "/workload")
         yield fake
