@@ -41,30 +41,24 @@ class EntryDelta:
 class EntryStore(Protocol):
     """Registration entries of one trust domain."""
 
-    async def create(self, entry: RegistrationEntry) -> tuple[RegistrationEntry, bool]:
-        """Write a new entry; give the stored one and True, or an existing similar one (or same id) and False.
+    async def create(self, entries: Sequence[RegistrationEntry]) -> list[ItemResult[RegistrationEntry]]:
+        """Write new entries in one transaction, each with its own outcome; ids must be set.
 
-        Similar: same SPIFFE ID, same parent, same set of selectors.
-
-        Raises:
-            Internal: it federates with a trust domain that has no bundle here.
+        Errors of items: AlreadyExists beside the entry with the same id, or a similar one (same SPIFFE ID, same
+        parent, same set of selectors); Internal for a trust domain to federate with that has no bundle here.
         """
 
-    async def update(self, changes: EntryChanges, check: Callable[[RegistrationEntry], None]) -> RegistrationEntry:
-        """Change the entry with this id; its revision goes up by one. ``check`` sees the entry as it would be.
+    async def update(
+        self, changes: Sequence[EntryChanges], check: Callable[[RegistrationEntry], None]
+    ) -> list[ItemResult[RegistrationEntry]]:
+        """Change entries, found by id, in one transaction; the revision of each goes up by one.
 
-        Raises:
-            NotFound: no entry with this id.
-            Internal: it would federate with a trust domain that has no bundle here.
-            Exception: whatever ``check`` raises; nothing is changed then.
+        ``check`` sees each entry as it would be; a ServiceError it raises is that item's. Other errors of items:
+        NotFound, and Internal as for `create`.
         """
 
-    async def delete(self, entry_id: str) -> None:
-        """Remove an entry.
-
-        Raises:
-            NotFound: no entry with this id.
-        """
+    async def delete(self, ids: Sequence[str]) -> list[ItemResult[str]]:
+        """Remove entries in one transaction; an item's error is NotFound, its value always the id."""
 
     async def get(self, entry_id: str) -> RegistrationEntry | None:
         """The entry with this id."""
@@ -123,8 +117,10 @@ class AgentStore(Protocol):
             NotFound: no such agent.
         """
 
-    async def delete(self, agent_id: SpiffeID) -> None:
-        """Remove the record (which lifts a ban), and for a join-token agent the alias entry and any retry.
+    async def delete(self, agent_id: SpiffeID, token_digest: bytes | None) -> None:
+        """Remove the record (which lifts a ban).
+
+        With the digest of the join token it attested with: also its alias entry, and the right to attest once more.
 
         Raises:
             NotFound: no such agent.
@@ -141,7 +137,7 @@ class JoinTokenStore(Protocol):
     """Join tokens of one trust domain; the texts themselves are not kept."""
 
     async def create(self, token: JoinToken, alias: RegistrationEntry | None) -> None:
-        """Keep a token, and in the same transaction the alias entry of its agent.
+        """Keep a token, and in the same transaction the alias entry of its agent (its id must be set).
 
         Raises:
             AlreadyExists: the text was used before, or its agent exists or ever existed.
@@ -199,12 +195,15 @@ class JournalStore(Protocol):
             JournalConflictError: the journal is at another revision, or gone.
         """
 
+    async def delete(self, journal: StoredJournal) -> None:
+        """Remove a journal, unless it changed since it was read."""
+
 
 class IssuanceStore(Protocol):
     """Which privileged certificates were really issued here: a serial number counts, an ID alone does not."""
 
-    async def record(self, spiffe_id: SpiffeID, serial_number: str, expires_at: int) -> None:
-        """Remember a certificate that carries admin or downstream rights."""
+    async def record(self, issued: Sequence[IssuedSVID]) -> None:
+        """Remember certificates that carry admin or downstream rights."""
 
     async def known(self, spiffe_id: SpiffeID, serial_number: str) -> bool:
         """Whether this certificate was issued here."""

@@ -7,7 +7,7 @@ Two slots take turns. The next authority is *prepared* (and its certificate publ
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 SLOTS = ("A", "B")
@@ -68,9 +68,9 @@ class AuthorityRecord:
     status: Status
     issued_at: datetime
     not_after: datetime
-    certificate: bytes
+    certificate: bytes = field(repr=False)
     """DER."""
-    upstream_chain: tuple[bytes, ...] = ()
+    upstream_chain: tuple[bytes, ...] = field(default=(), repr=False)
     """What a leaf's chain carries above the leaf: empty for a self-signed root."""
 
     @property
@@ -117,6 +117,12 @@ class CAJournal:
         if self.find(authority_id) is None:
             raise IllegalTransition(f"authority {authority_id} is not in the journal")
         return CAJournal(tuple(_activated(record, authority_id) for record in self.records))
+
+    def abandoned(self, authority_id: str) -> CAJournal:
+        """With this authority old, because its key is lost; its slot is free for another."""
+        return CAJournal(
+            tuple(_stepped(r, Event.SUPERSEDE) if r.authority_id == authority_id else r for r in self.records)
+        )
 
     def without_expired(self, before: datetime) -> CAJournal:
         """Without what ended before a time; the active authority always stays."""

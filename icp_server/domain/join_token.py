@@ -7,10 +7,11 @@ import secrets
 
 from authsec_sdk.errors import InvalidSpiffeIDError
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
-from authsec_sdk.spire.reserved_ids import join_token_agent_id
+from authsec_sdk.spire.reserved_ids import AGENT_PATH, JOIN_TOKEN, is_agent_id_of, join_token_agent_id
 from icp_server.domain.errors import InvalidArgument
 
-ATTESTATION_TYPE = "join_token"
+ATTESTATION_TYPE = JOIN_TOKEN
+UNKNOWN = "failed to attest: join token does not exist or has already been used"
 
 
 def generate_text() -> str:
@@ -39,3 +40,10 @@ def agent_id_of(trust_domain: TrustDomain, text: str) -> SpiffeID:
 def digest(text: str) -> bytes:
     """What the database holds instead of the text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def digest_of_agent(agent_id: SpiffeID) -> bytes | None:
+    """The digest of the token an agent of this ID joined with; None if it cannot have joined with one."""
+    if not is_agent_id_of(agent_id, JOIN_TOKEN):
+        return None
+    return digest(agent_id.path.removeprefix(f"{AGENT_PATH}/{JOIN_TOKEN}/"))

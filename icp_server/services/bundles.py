@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from authsec_sdk.spiffe import TrustBundle
+from icp_server.domain.errors import NotFound
 from icp_server.ports import Store
 
 
@@ -18,4 +19,7 @@ class BundleService:
         Raises:
             NotFound: no authority was ever prepared.
         """
-        raise NotImplementedError
+        bundle = await self._store.bundles.get(self._store.trust_domain)
+        if bundle is None:
+            raise NotFound("bundle not found")
+        return bundle

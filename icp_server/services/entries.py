@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from authsec_sdk.spiffe import SpiffeID
-from authsec_sdk.spire.entries import EntryChanges, RegistrationEntry
+from authsec_sdk.spire.entries import EntryChanges, InvalidEntryError, RegistrationEntry, validate_new_entry
 from icp_server.domain.agent import Agent
+from icp_server.domain.errors import AlreadyExists, Internal, InvalidArgument, NotFound, ServiceError
 from icp_server.domain.filters import EntryFilter
 from icp_server.domain.results import ItemResult, Page, PageRequest
 from icp_server.ports import Clock, Store
+from icp_server.services.entry_cache import EntryCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +30,45 @@ class EntryService:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._cache = EntryCache(store, clock)
 
     async def create(self, entries: Sequence[RegistrationEntry]) -> list[ItemResult[RegistrationEntry]]:
         """Create each entry; beside AlreadyExists stands the entry that is there.
 
         Values come back with DNS names and selectors sorted, as upstream's replies have them.
         """
-        raise NotImplementedError
+        valid: list[RegistrationEntry] = []
+        refused: dict[int, ServiceError] = {}
+        for place, entry in enumerate(entries):
+            try:
+                validate_new_entry(entry, self._store.trust_domain)
+            except InvalidEntryError as error:
+                refused[place] = _invalid(error, "create")
+            else:
+                valid.append(entry if entry.id else replace(entry, id=str(uuid.uuid4())))
+        written = iter(await self._store.entries.create(valid) if valid else [])
+        return [
+            ItemResult(error=refused[place]) if place in refused else _reply(next(written), "create")
+            for place in range(len(entries))
+        ]
 
     async def update(self, changes: Sequence[EntryChanges]) -> list[ItemResult[RegistrationEntry]]:
         """Change each entry, found by its id; what a change leaves None stays as it is."""
-        raise NotImplementedError
+
+        def check(entry: RegistrationEntry) -> None:
+            try:
+                validate_new_entry(entry, self._store.trust_domain)
+            except InvalidEntryError as error:
+                raise _invalid(error, "update") from error
+
+        return [_reply(result, "update") for result in await self._store.entries.update(changes, check)]
 
     async def delete(self, ids: Sequence[str]) -> list[ItemResult[str]]:
         """Delete each entry; ``value`` is its id, also beside an error."""
-        raise NotImplementedError
+        written = iter(await self._store.entries.delete([entry_id for entry_id in ids if entry_id]))
+        return [
+            next(written) if entry_id else ItemResult(entry_id, InvalidArgument("missing entry ID")) for entry_id in ids
+        ]
 
     async def get(self, entry_id: str) -> RegistrationEntry:
         """One entry.
@@ -50,29 +77,76 @@ class EntryService:
             InvalidArgument: the id is empty.
             NotFound: there is no such entry.
         """
-        raise NotImplementedError
+        if not entry_id:
+            raise InvalidArgument("missing ID")
+        entry = await self._store.entries.get(entry_id)
+        if entry is None:
+            raise NotFound("entry not found")
+        return entry
 
     async def list(self, filter_: EntryFilter, page: PageRequest) -> Page[RegistrationEntry]:
         """Entries that pass the filter, in the order they were created.
 
         Raises:
-            InvalidArgument: a filter's set is empty.
+            InvalidArgument: a filter's set is empty or too large.
             Internal: the page token is none of ours (upstream's code for it).
         """
-        raise NotImplementedError
+        _check_filter(filter_)
+        try:
+            return await self._store.entries.list(filter_, page)
+        except Internal as error:
+            raise Internal(f"failed to list entries: {error.message}") from error
 
     async def count(self, filter_: EntryFilter) -> int:
         """How many entries pass the filter.
 
         Raises:
-            InvalidArgument: a filter's set is empty.
+            InvalidArgument: a filter's set is empty or too large.
         """
-        raise NotImplementedError
+        _check_filter(filter_)
+        return await self._store.entries.count(filter_)
 
     async def authorized(self, agent: Agent) -> tuple[RegistrationEntry, ...]:
         """The entries this agent may serve, sorted by id: one consistent snapshot."""
-        raise NotImplementedError
+        return tuple((await self._cache.authorized(agent)).values())
+
+    async def authorized_by_id(self, agent: Agent) -> Mapping[str, RegistrationEntry]:
+        """The same, by id; cannot be changed."""
+        return await self._cache.authorized(agent)
 
     async def rights(self, spiffe_id: SpiffeID, serial_number: str) -> Rights:
         """What the holder of this certificate may do: it must have been issued here, and an entry must say so now."""
-        raise NotImplementedError
+        rights = await self.rights_by_entries(spiffe_id)
+        if not (rights.admin or rights.downstream) or await self._store.issuance.known(spiffe_id, serial_number):
+            return rights
+        return Rights()
+
+    async def rights_by_entries(self, spiffe_id: SpiffeID) -> Rights:
+        """What entries give this ID: whether a certificate deserves it is not checked."""
+        now = self._clock().timestamp()
+        entries = [entry for entry in await self._cache.with_spiffe_id(spiffe_id) if not entry.expired(now)]
+        return Rights(any(entry.admin for entry in entries), any(entry.downstream for entry in entries))
+
+
+def _invalid(error: InvalidEntryError, verb: str) -> ServiceError:
+    if error.found_by_store:
+        return Internal(f"failed to {verb} entry: {error}")
+    return InvalidArgument(f"failed to convert entry: {error}")
+
+
+def _reply(result: ItemResult[RegistrationEntry], verb: str) -> ItemResult[RegistrationEntry]:
+    if isinstance(result.error, Internal):
+        return ItemResult(error=Internal(f"failed to {verb} entry: {result.error.message}"))
+    if result.value is None or isinstance(result.error, AlreadyExists):
+        return result
+    entry = result.value
+    return ItemResult(
+        replace(entry, dns_names=tuple(sorted(entry.dns_names)), selectors=tuple(sorted(entry.selectors)))
+    )
+
+
+def _check_filter(filter_: EntryFilter) -> None:
+    if filter_.selectors is not None and not filter_.selectors.selectors:
+        raise InvalidArgument("malformed selectors filter: empty selector set")
+    if filter_.federates_with is not None and not filter_.federates_with.trust_domains:
+        raise InvalidArgument("malformed federates with filter: empty trust domain set")

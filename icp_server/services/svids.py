@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from authsec_sdk.spire.entries import RegistrationEntry
 from icp_server.domain.agent import Agent
-from icp_server.domain.issued import IssuedSVID, NewX509SVID
-from icp_server.domain.results import ItemResult
-from icp_server.ports import Clock, Store, X509Signer
+from icp_server.domain.errors import Internal, InvalidArgument, NotFound, ResourceExhausted, ServiceError
+from icp_server.domain.issued import IssuedSVID, LeafRequest, NewX509SVID
+from icp_server.domain.results import MAX_BATCH, ItemResult
+from icp_server.ports import Store, X509Signer
 from icp_server.services.entries import EntryService
 
 
 class SVIDService:
     """The SVID API's use cases over one trust domain."""
 
-    def __init__(self, store: Store, signer: X509Signer, entries: EntryService, clock: Clock) -> None:
+    def __init__(self, store: Store, signer: X509Signer, entries: EntryService) -> None:
         self._store = store
         self._signer = signer
         self._entries = entries
-        self._clock = clock
 
     async def batch_new_x509(self, agent: Agent, items: Sequence[NewX509SVID]) -> list[ItemResult[IssuedSVID]]:
         """Sign an SVID for each item whose entry the agent is authorized for, in order.
@@ -27,7 +28,25 @@ class SVIDService:
             InvalidArgument: there is no item.
             ResourceExhausted: there are more than MAX_BATCH.
         """
-        raise NotImplementedError
+        if not items:
+            raise InvalidArgument("missing parameters")
+        if len(items) > MAX_BATCH:
+            raise ResourceExhausted(f"rate ({len(items)}) exceeds burst size ({MAX_BATCH})")
+        authorized = await self._entries.authorized_by_id(agent)
+        refusals = [_refusal(item, authorized) for item in items]
+        wanted = [
+            (item, authorized[item.entry_id]) for item, refusal in zip(items, refusals, strict=True) if refusal is None
+        ]
+        signed = await self._signer.sign([_request(item, entry) for item, entry in wanted])
+        await self._record_privileged(
+            [
+                result.value
+                for result, (_, entry) in zip(signed, wanted, strict=True)
+                if result.value is not None and (entry.admin or entry.downstream)
+            ]
+        )
+        outcomes = iter(signed)
+        return [_outcome(next(outcomes)) if refusal is None else ItemResult(error=refusal) for refusal in refusals]
 
     async def mint_x509(self, csr: bytes, ttl: int) -> IssuedSVID:
         """Sign what an administrator's CSR names; ``ttl`` ≤ 0 means the default.
@@ -35,4 +54,35 @@ class SVIDService:
         Raises:
             InvalidArgument: the CSR is missing or wrong, or names what may not be signed.
         """
-        raise NotImplementedError
+        if not csr:
+            raise InvalidArgument("missing CSR")
+        issued = await self._signer.mint(csr, ttl)
+        rights = await self._entries.rights_by_entries(issued.spiffe_id)
+        if rights.admin or rights.downstream:
+            await self._record_privileged([issued])
+        return issued
+
+    async def _record_privileged(self, issued: Sequence[IssuedSVID]) -> None:
+        """Before the certificate leaves: one that is not on record has no rights."""
+        if issued:
+            await self._store.issuance.record(issued)
+
+
+def _refusal(item: NewX509SVID, authorized: Mapping[str, RegistrationEntry]) -> ServiceError | None:
+    if not item.entry_id:
+        return InvalidArgument("missing entry ID")
+    if not item.csr:
+        return InvalidArgument("missing CSR")
+    if item.entry_id not in authorized:
+        return NotFound("entry not found or not authorized")
+    return None
+
+
+def _request(item: NewX509SVID, entry: RegistrationEntry) -> LeafRequest:
+    return LeafRequest(item.csr, entry.spiffe_id, entry.x509_svid_ttl, entry.dns_names, entry.hint)
+
+
+def _outcome(result: ItemResult[IssuedSVID]) -> ItemResult[IssuedSVID]:
+    if isinstance(result.error, Internal):
+        return ItemResult(error=Internal(f"failed to sign X509-SVID: {result.error.message}"))
+    return result

@@ -1,0 +1,80 @@
+"""An authority with its key: made, published, and then ready to sign leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from icp_server.ca.keys import PrivateKey, SignatureScheme, public_key_info, scheme_of, sign_bytes
+from icp_server.ca.leaf_encoder import LeafEncoder
+from icp_server.domain.ca_slots import AuthorityRecord
+from icp_server.domain.svid_template import CATemplate
+
+
+@dataclass(frozen=True, slots=True)
+class SigningAuthority:
+    """What signs leaves: a record of the journal, the key that belongs to it, and its encoder."""
+
+    record: AuthorityRecord
+    key: PrivateKey = field(repr=False)
+    scheme: SignatureScheme = field(repr=False)
+    encoder: LeafEncoder = field(repr=False)
+
+    @classmethod
+    def of(cls, record: AuthorityRecord, key: PrivateKey | None) -> SigningAuthority | None:
+        """Join a record with the key of its slot; None if that is not the key of the record's certificate."""
+        if key is None:
+            return None
+        certificate = x509.load_der_x509_certificate(record.certificate)
+        public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if public != public_key_info(key):
+            return None
+        scheme = scheme_of(key)
+        encoder = LeafEncoder(certificate.subject, bytes.fromhex(record.authority_id), scheme.algorithm)
+        return cls(record, key, scheme, encoder)
+
+    def sign(self, data: bytes) -> bytes:
+        """A signature as certificates carry it."""
+        return sign_bytes(self.key, self.scheme, data)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("an authority holds a private key and is not pickled")
+
+
+def self_signed(template: CATemplate, key: PrivateKey) -> tuple[bytes, str]:
+    """A root certificate (DER) by the template, and its authority id: the subject key id in hex.
+
+    The key identifier is there (verifiers choose among roots by it) and the authority key identifier is not: RFC 5280
+    section 4.2.1.1 lets a self-signed certificate do without.
+    """
+    public_key = key.public_key()
+    key_id = x509.SubjectKeyIdentifier.from_public_key(public_key)
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    uri = x509.UniformResourceIdentifier(str(template.trust_domain.id))
+    certificate = (
+        x509.CertificateBuilder()
+        .serial_number(template.serial_number)
+        .subject_name(template.subject)
+        .issuer_name(template.subject)
+        .public_key(public_key)
+        .not_valid_before(template.not_before)
+        .not_valid_after(template.not_after)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(key_id, critical=False)
+        .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+        .sign(key, scheme_of(key).hash)  # type: ignore[arg-type]  # the two hashes are among those it takes
+    )
+    return certificate.public_bytes(Encoding.DER), key_id.digest.hex()
