@@ -89,6 +89,7 @@ def require_authorizer(candidate: object) -> Authorizer:
         raise InvalidAuthorizerError(f"no authorizer was given, and by default nobody is accepted: {_HINT}")
     require_plain_function(candidate, "an authorizer", _HINT)
     if isinstance(candidate, Authorizer):
+        _require_trust_domains(candidate)
         return candidate
     assert callable(candidate)
     return _PlainFunction(candidate)
@@ -124,9 +125,26 @@ def describe(authorizer: object) -> str:
     name = getattr(authorizer, "__qualname__", None)
     if isinstance(name, str):
         return f"what {name} accepts"
-    if type(authorizer).__str__ is object.__str__ and type(authorizer).__repr__ is object.__repr__:
-        return f"what {type(authorizer).__qualname__} accepts"
-    return str(authorizer)
+    kind = type(authorizer)
+    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+        return f"what {kind.__qualname__} accepts"
+    try:
+        return str(authorizer)
+    except Exception:  # noqa: BLE001 - the text of a refusal must not be what turns it into another error
+        return f"what {kind.__qualname__} accepts"
+
+
+def _require_trust_domains(authorizer: Authorizer) -> None:
+    domains: object = authorizer.trust_domains()
+    if inspect.iscoroutine(domains):
+        domains.close()
+    if domains is not None and not (
+        isinstance(domains, frozenset) and all(isinstance(domain, TrustDomain) for domain in domains)
+    ):
+        raise InvalidAuthorizerError(
+            f"trust_domains() must return a frozenset of TrustDomain, or None; asked for {describe(authorizer)}, "
+            f"it returned a {type(domains).__name__}"
+        )
 
 
 def _kind(candidate: object) -> str:

@@ -13,6 +13,7 @@ from authsec_sdk.authz.authorizers import (
     Authorizer,
     BrokenAuthorizerError,
     authorize,
+    describe,
     require_authorizer,
     require_plain_function,
 )
@@ -265,7 +266,7 @@ class _Not:
         return None
 
     def __str__(self) -> str:
-        return f"not ({self.part})"
+        return f"not ({describe(self.part)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,4 +296,5 @@ def _listed(texts: list[str], word: str) -> str:
 
 
 def _grouped(parts: tuple[Authorizer, ...], word: str) -> str:
-    return _listed([str(part) if len(parts) == 1 else f"({part})" for part in parts], word)
+    texts = [describe(part) for part in parts]
+    return _listed(texts if len(texts) == 1 else [f"({text})" for text in texts], word)
