@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from authsec_sdk.rpc.channel import Channel
     from authsec_sdk.rpc.client_protocol import ClientProtocol
 
+#: Seconds before our deadline within which a server's CANCEL is taken for its own timer.
+DEADLINE_SLACK = 0.05
+
 _SendT = TypeVar("_SendT")
 _RecvT = TypeVar("_RecvT")
 
@@ -39,6 +42,7 @@ class CallWrapper(DeadlineWrapper):
         super().__init__()
         self._entered: dict[asyncio.Task[Any], int] = {}
         self._cancelled_by_us: set[asyncio.Task[Any]] = set()
+        self._deadline: Deadline | None = None
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -66,6 +70,10 @@ class CallWrapper(DeadlineWrapper):
         """Raise `error` in every task that is inside, and in every one that comes in later."""
         if self._error is not None:
             return
+        cancelled = isinstance(error, GRPCError) and error.status is Status.CANCELLED
+        if cancelled and self._deadline is not None and self._deadline.time_remaining() < DEADLINE_SLACK:
+            # The server keeps our deadline too, and its reset may overtake our own timer.
+            error = _deadline_exceeded()
         self._error = error
         for task in self._tasks:
             self._cancelled_by_us.add(task)
@@ -75,15 +83,19 @@ class CallWrapper(DeadlineWrapper):
     @contextmanager
     def start(self, deadline: Deadline) -> Iterator[None]:
         """Cancel with DEADLINE_EXCEEDED when the deadline passes."""
-        error = GRPCError(Status.DEADLINE_EXCEEDED, "deadline exceeded")
         remaining = deadline.time_remaining()
         if not remaining:
-            raise error
-        timer = asyncio.get_running_loop().call_later(remaining, self.cancel, error)
+            raise _deadline_exceeded()
+        self._deadline = deadline
+        timer = asyncio.get_running_loop().call_later(remaining, self.cancel, _deadline_exceeded())
         try:
             yield
         finally:
             timer.cancel()
+
+
+def _deadline_exceeded() -> GRPCError:
+    return GRPCError(Status.DEADLINE_EXCEEDED, "deadline exceeded")
 
 
 class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
@@ -152,6 +164,8 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
 
     async def send_message(self, message: _SendT, *, end: bool = False) -> None:
         """Send one message; on a call that the server has ended it goes nowhere, and receiving says how it ended."""
+        if self._send_request_done and self._stream.over:
+            return
         try:
             await super().send_message(message, end=end)
         except H2Error as error:
