@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ from icp_server.domain.filters import AgentFilter
 from icp_server.domain.issued import IssuedSVID
 from icp_server.domain.results import Page, PageRequest
 from icp_server.ports import Challenge, Clock, NodeAttestation, NodeAttestor, Store, X509Signer
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,6 @@ class AgentService:
             await self._store.agents.save_attested(self._record(attestation, data_type, svid))
         except PermissionDenied as error:  # banned between the look and the write
             raise PermissionDenied(f"failed to attest: {error.message}", error.reason) from error
-        logger.info("Node attested agent_id=%s attestation_type=%s", agent_id, data_type)
         return AttestResult(svid, attestation.can_reattest)
 
     async def renew(self, agent: Agent, csr: bytes) -> IssuedSVID:
@@ -181,7 +177,6 @@ class AgentService:
         """
         self._check(agent_id)
         await self._store.agents.ban(agent_id)
-        logger.info("Agent banned agent_id=%s", agent_id)
 
     async def delete(self, agent_id: SpiffeID) -> None:
         """Evict the agent: it must attest anew, and a ban is lifted.
@@ -192,7 +187,6 @@ class AgentService:
         """
         self._check(agent_id)
         await self._store.agents.delete(agent_id, join_token.digest_of_agent(agent_id))
-        logger.info("Agent deleted agent_id=%s", agent_id)
 
     async def create_join_token(self, ttl: int, token: str = "", agent_id: SpiffeID | None = None) -> JoinToken:
         """A token valid for ``ttl`` seconds, generated if no text is given; with ``agent_id`` also an alias entry.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Row, func
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,12 +15,15 @@ from icp_server.domain.agent import Agent, promoted
 from icp_server.domain.errors import DenialReason, NotFound, PermissionDenied
 from icp_server.domain.filters import AgentFilter
 from icp_server.domain.results import Page, PageRequest
+from icp_server.store.agent_cache import AgentCache
 from icp_server.store.entries import change_entries
 from icp_server.store.entry_rows import chunks, selector_digest
 from icp_server.store.paging import next_token, start_of
 from icp_server.store.scope import Scope
 from icp_server.store.sets import matching_selectors
 from icp_server.store.tables import agent_selectors, agents, entries, spent_join_tokens
+
+T = TypeVar("T")
 
 _SAME_NAME = (
     "attestation_type",
@@ -38,12 +41,20 @@ class SQLAgentStore:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
+        self._cache = AgentCache()
 
     async def get(self, agent_id: SpiffeID) -> Agent | None:
         """The agent's record."""
+        cached = self._cache.get(agent_id)
+        if cached is not None:
+            return cached
+        writes = self._cache.writes
         async with self._scope.read() as connection:
             found = await self._find(connection, agent_id)
-        return None if found is None else found[1]
+        if found is None:
+            return None
+        self._cache.keep(found[1], writes)
+        return found[1]
 
     async def save_attested(self, agent: Agent) -> None:
         """Write the record of a fresh attestation."""
@@ -65,7 +76,7 @@ class SQLAgentStore:
             rows: list[dict[str, object]] = [{"agent_row_id": row_id, "selector": str(each)} for each in selectors]
             await self._scope.insert_all(connection, agent_selectors, rows)
 
-        await self._scope.write(work)
+        await self._write(agent.id, work)
 
     async def set_new_certificate(self, agent_id: SpiffeID, serial_number: str, expires_at: int) -> None:
         """Remember what a renewal handed out."""
@@ -75,7 +86,7 @@ class SQLAgentStore:
             _refuse_banned(agent)
             await self._update(connection, row_id, {"new_serial_number": serial_number, "new_expires_at": expires_at})
 
-        await self._scope.write(work)
+        await self._write(agent_id, work)
 
     async def promote(self, agent_id: SpiffeID, serial_number: str) -> Agent | None:
         """Make the new certificate the current one if it is still the new one."""
@@ -95,7 +106,7 @@ class SQLAgentStore:
             await self._update(connection, row_id, _columns(agent))
             return agent
 
-        return await self._scope.write(work)
+        return await self._write(agent_id, work)
 
     async def set_version(self, agent_id: SpiffeID, version: str) -> None:
         """Remember which release the agent runs."""
@@ -104,7 +115,7 @@ class SQLAgentStore:
             row_id, _ = await self._required(connection, agent_id)
             await self._update(connection, row_id, {"agent_version": version})
 
-        await self._scope.write(work)
+        await self._write(agent_id, work)
 
     async def ban(self, agent_id: SpiffeID) -> None:
         """Empty the serial numbers and keep the record."""
@@ -113,7 +124,7 @@ class SQLAgentStore:
             row_id, _ = await self._required(connection, agent_id)
             await self._update(connection, row_id, {"serial_number": "", "new_serial_number": "", "new_expires_at": 0})
 
-        await self._scope.write(work)
+        await self._write(agent_id, work)
 
     async def delete(self, agent_id: SpiffeID, token_digest: bytes | None) -> None:
         """Remove the record; of a join-token agent also the alias entry and the right to ask again."""
@@ -131,7 +142,7 @@ class SQLAgentStore:
             )
             return None, list((await connection.execute(alias.returning(entries.c.entry_id))).scalars())
 
-        await change_entries(self._scope, work)
+        await change_entries(self._scope, work, lambda: self._cache.written(agent_id))
 
     async def list(self, filter_: AgentFilter, page: PageRequest) -> Page[Agent]:
         """Agents in the order they first attested."""
@@ -146,6 +157,9 @@ class SQLAgentStore:
         query = self._scope.select(agents, func.count()).where(*_clauses(self._scope, filter_))
         async with self._scope.read() as connection:
             return int((await connection.execute(query)).scalar_one())
+
+    async def _write(self, agent_id: SpiffeID, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        return await self._scope.write(work, lambda _: self._cache.written(agent_id))
 
     async def _find(self, connection: AsyncConnection, agent_id: SpiffeID) -> tuple[int, Agent] | None:
         query = self._scope.select(agents).where(agents.c.spiffe_id == str(agent_id))

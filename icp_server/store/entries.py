@@ -171,12 +171,19 @@ async def insert_entry(
     return ItemResult(entry)
 
 
-async def change_entries(scope: Scope, work: Callable[[AsyncConnection], Awaitable[tuple[T, list[str]]]]) -> T:
+async def change_entries(
+    scope: Scope,
+    work: Callable[[AsyncConnection], Awaitable[tuple[T, list[str]]]],
+    committed: Callable[[], None] = lambda: None,
+) -> T:
     """Run a write that gives its result and the ids of the entries it changed; their change is logged with it."""
 
     async def logged(connection: AsyncConnection) -> tuple[T, int]:
         result, changed = await work(connection)
         return result, await scope.note_entry_changes(connection, changed) if changed else 0
 
-    result, _ = await scope.write(logged, lambda done: scope.entries_changed_to(done[1]))
-    return result
+    def done(outcome: tuple[T, int]) -> None:
+        scope.entries_changed_to(outcome[1])
+        committed()
+
+    return (await scope.write(logged, done))[0]
