@@ -1,6 +1,7 @@
 """Which DNS names an entry may put into certificates, and which of them a verifier would confuse."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from authsec_sdk.errors import CallerError
@@ -72,4 +73,5 @@ def _is_ace(label: str) -> bool:
         encoded = decoded.encode("punycode").decode("ascii")
     except (UnicodeError, OverflowError):
         return False
-    return not decoded.isascii() and decoded == decoded.lower() and _ACE_PREFIX + encoded == label.lower()
+    plain = decoded.isprintable() and decoded == unicodedata.normalize("NFC", decoded).lower()
+    return plain and not decoded.isascii() and _ACE_PREFIX + encoded == label
