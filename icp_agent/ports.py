@@ -16,7 +16,10 @@ from icp_common.peer_credentials import PeerCredentials
 class WorkloadAttestor(Protocol):
     """Finds out facts about a process that called, as selectors of its own type."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As a configuration names it."""
+        ...
 
     async def attest(self, peer: PeerCredentials) -> frozenset[Selector]:
         """The selectors this attestor vouches for; none if it knows nothing of such a process.
@@ -30,7 +33,10 @@ class WorkloadAttestor(Protocol):
 class NodeAttestation(Protocol):
     """One attempt to prove what this node is."""
 
-    payload: bytes
+    @property
+    def payload(self) -> bytes:
+        """The first message; may be a secret."""
+        ...
 
     async def respond(self, challenge: bytes) -> bytes:
         """Answer the server's challenge.
@@ -44,7 +50,10 @@ class NodeAttestation(Protocol):
 class NodeAttestor(Protocol):
     """Proves to the server what this node is."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As a configuration and the server name it."""
+        ...
 
     async def begin(self) -> NodeAttestation:
         """Start an attempt.
@@ -90,6 +99,10 @@ class ServerUnavailableError(UnavailableError):
     """The server cannot be reached, does not answer in time, is not trusted, or answers what makes no sense."""
 
 
+class MalformedAnswerError(ServerUnavailableError):
+    """The server answers, and what it says makes no sense: what was known before stays true."""
+
+
 @dataclass(frozen=True, slots=True)
 class SigningRequest:
     """Asks for an SVID for an entry: `csr` is PKCS#10 DER, of which the server uses the public key alone."""
@@ -108,11 +121,24 @@ class SigningRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """What attestation gives: the agent's SVID, the trust bundle of that moment, and whether the node may do it again."""
+    """What attestation gives: the agent's SVID, the bundle of that moment, whether the node may do it again."""
 
     svid: IssuedX509SVID
     bundle: TrustBundle
     reattestable: bool
+
+
+class AttestationAPI(Protocol):
+    """The one call of a server that a node without an SVID makes."""
+
+    async def attest(self, attestor: str, attestation: NodeAttestation, csr: bytes) -> Attested:
+        """Prove what this node is and get its SVID, and the trust bundle over the same connection.
+
+        Raises:
+            RefusedByServerError: the server does not accept the proof.
+            ServerUnavailableError: everything that may pass.
+        """
+        ...
 
 
 class ServerAPI(Protocol):

@@ -18,7 +18,7 @@ class Phase(Enum):
     ATTESTED = "attested, waiting for the first sync"
     READY = "ready"
     SERVER_AWAY = "server away, serving what is cached"
-    EXPIRED = "this agent's own SVID expired, attesting again"
+    EXPIRED = "this agent's own SVID can no longer be used, attesting again"
     FORGOTTEN = "the server does not know this agent, attesting again"
     BANNED = "banned by the server"
     STOPPING = "stopping"
@@ -31,7 +31,7 @@ class Event(Enum):
     ATTESTED = "attested"
     SYNCED = "synced"
     FAILED = "a call failed"
-    EXPIRED = "own SVID expired"
+    EXPIRED = "own SVID can no longer be used"
     FORGOTTEN = "the server does not know the agent"
     BANNED = "banned"
     STOPPED = "told to stop"
@@ -52,7 +52,7 @@ class DenialReason(IntEnum):
         """What the denial means for the agent."""
         if self is DenialReason.AGENT_BANNED:
             return Event.BANNED
-        if self is DenialReason.AGENT_EXPIRED:
+        if self in (DenialReason.AGENT_EXPIRED, DenialReason.AGENT_MUST_REATTEST):
             return Event.EXPIRED
         return Event.FAILED if self is DenialReason.UNKNOWN else Event.FORGOTTEN
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Self
 
-from authsec_sdk.spiffe import BundleSet, TrustDomain, X509Bundle, X509SVID
+from authsec_sdk.spiffe import X509SVID, BundleSet, TrustDomain, X509Bundle
 from authsec_sdk.spire.entries import AuthorizedEntry, EntryRevision
 from authsec_sdk.spire.selectors import Selector, matches
 

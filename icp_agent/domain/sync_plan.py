@@ -49,7 +49,7 @@ def sync_plan(
     cache: IdentityCache,
     now: datetime,
     *,
-    use: Use = Use(),  # noqa: B008 - frozen
+    use: Use = Use(),
     limit: int = 1000,
     availability_target: timedelta = timedelta(),
     jitter: Callable[[], float] = lambda: 0.0,

@@ -1,0 +1,69 @@
+"""What an operator may choose, after every check that needs no file but the configuration's own."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from authsec_sdk.spiffe import TrustDomain
+from icp_agent.bootstrap import BootstrapTrust
+from icp_agent.syncer import SyncSettings
+
+DEFAULT_SOCKET: Final = Path("/tmp/spire-agent/public/api.sock")  # noqa: S108 - upstream's, clients look there
+DEFAULT_CONFIG: Final = "conf/agent/agent.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How to log, by the words of the file."""
+
+    level: str = "INFO"
+    format: str = "text"
+    file: Path | None = None
+    source_location: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HealthListenerSettings:
+    """Where probes ask over HTTP."""
+
+    host: str = "localhost"
+    port: int = 80
+    live_path: str = "/live"
+    ready_path: str = "/ready"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAttestorSettings:
+    """What the `unix` workload attestor looks at. `size_limit`: 0 hashes everything, below 0 nothing."""
+
+    discover_workload_path: bool = False
+    size_limit: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """All settings of one agent.
+
+    `keys_directory` None keeps the agent's key in memory alone. `socket_path` None serves no Workload API.
+    `join_token` is a secret. `warnings` are for the log: settings that are accepted and change nothing.
+    """
+
+    trust_domain: TrustDomain
+    server_address: str
+    server_port: int
+    trust: BootstrapTrust
+    data_dir: Path
+    keys_directory: Path | None
+    node_attestor: str
+    unix: UnixAttestorSettings
+    socket_path: Path | None = DEFAULT_SOCKET
+    admin_socket_path: Path | None = None
+    join_token: str = field(default="", repr=False)
+    join_token_file: Path | None = None
+    sync: SyncSettings = field(default_factory=SyncSettings)
+    paged_sync: bool = True
+    allow_unauthenticated_verifiers: bool = False
+    log: LogSettings = field(default_factory=LogSettings)
+    log_selectors: tuple[str, ...] = ()
+    health: HealthListenerSettings | None = None
+    warnings: tuple[str, ...] = ()
