@@ -1,4 +1,4 @@
-"""How commands print: SPIRE's text for people, protobuf JSON for programs, byte for byte what scripts expect."""
+"""How commands print: SPIRE's text for people, protobuf JSON for programs."""
 
 import datetime
 import json

@@ -1,6 +1,6 @@
 """Entries and agents as text blocks, in SPIRE's words and columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from authsec_sdk.proto.spire import types_pb2
 from icp_server.cli.output import local_time, utc_time
@@ -11,6 +11,26 @@ def id_text(spiffe_id: types_pb2.SPIFFEID) -> str:
     if not spiffe_id.trust_domain and not spiffe_id.path:
         return ""
     return f"spiffe://{spiffe_id.trust_domain}{spiffe_id.path}"
+
+
+def sorted_entries(entries: Iterable[types_pb2.Entry]) -> list[types_pb2.Entry]:
+    """Put entries in the order SPIRE shows them: by ID, parent, lifetimes, selectors; selectors sorted in each."""
+    for entry in entries:
+        entry.selectors.sort(key=_selector_order)
+    return sorted(entries, key=_entry_order)
+
+
+def _entry_order(entry: types_pb2.Entry) -> tuple[object, ...]:
+    return (
+        (entry.spiffe_id.trust_domain, entry.spiffe_id.path),
+        (entry.parent_id.trust_domain, entry.parent_id.path),
+        (entry.x509_svid_ttl, entry.jwt_svid_ttl),
+        (len(entry.selectors), [_selector_order(selector) for selector in entry.selectors]),
+    )
+
+
+def _selector_order(selector: types_pb2.Selector) -> tuple[str, str]:
+    return selector.type, selector.value
 
 
 def entry_lines(entry: types_pb2.Entry) -> Iterator[str]:
