@@ -1,4 +1,4 @@
-"""Resident memory of idle server and agent, upstream's beside ours where SPIRE_SERVER_BIN and SPIRE_AGENT_BIN are set."""
+"""Resident memory of idle server and agent; upstream's too where SPIRE_SERVER_BIN and SPIRE_AGENT_BIN are set."""
 
 import asyncio
 import os

@@ -94,6 +94,8 @@ def _identified(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
     """Return a protocol whose application, one per connection, knows the peer of that connection."""
 
     class Identified(protocol):  # type: ignore[valid-type,misc] # the class is chosen when the configuration loads
+        app: ASGIApp
+
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             self.app = _WithPeer(self.app, transport.get_extra_info("ssl_object"))

@@ -1,0 +1,74 @@
+"""The same facts for people and for scripts: text (in colour with rich), or one JSON object."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives import hashes
+
+from authsec_sdk.spiffe import X509SVID, X509Context
+
+Facts = dict[str, object]
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add ``--output`` to a command."""
+    parser.add_argument("--output", choices=("pretty", "json"), default="pretty", help="for people, or for scripts")
+
+
+def show(facts: Facts, *, output: str) -> None:
+    """Print facts: nested ones as sections, lists of them as numbered ones."""
+    if output == "json":
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        return
+    lines = list(_pretty(facts, ""))
+    try:
+        from rich.console import Console
+        from rich.text import Text
+    except ImportError:
+        sys.stdout.write("\n".join(lines) + "\n")
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    for line in lines:
+        label, separator, value = line.partition(": ")
+        console.print(Text.assemble((label + separator, "bold"), value) if separator else Text(line, "bold"))
+
+
+def _pretty(facts: Facts, indent: str) -> list[str]:
+    lines = []
+    for key, value in facts.items():
+        label = f"{indent}{key.replace('_', ' ')}"
+        if isinstance(value, dict):
+            lines += [label, *_pretty(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for number, item in enumerate(value, start=1):
+                lines += [f"{label} {number}", *_pretty(item, indent + "  ")]
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
+            lines.append(f"{label}: {text}")
+    return lines
+
+
+def svid_facts(svid: X509SVID) -> Facts:
+    """Return what may be told of an SVID; its key is no part of that."""
+    remaining = svid.not_after - datetime.now(UTC)
+    return {
+        "spiffe_id": str(svid.id),
+        "hint": svid.hint,
+        "serial_number": str(svid.leaf.serial_number),
+        "not_before": svid.not_before.isoformat(),
+        "not_after": svid.not_after.isoformat(),
+        "expires_in_seconds": round(remaining.total_seconds()),
+        "certificates": len(svid.certificates),
+        "sha256": svid.leaf.fingerprint(hashes.SHA256()).hex(),
+    }
+
+
+def context_facts(context: X509Context) -> Facts:
+    """Return what may be told of a context: its SVIDs, and how many authorities it trusts for which domain."""
+    return {
+        "svids": [svid_facts(svid) for svid in context.svids],
+        "trusted_authorities": {str(domain): len(bundle) for domain, bundle in context.bundles.items()},
+    }
