@@ -11,7 +11,7 @@ runtime version check and works with every protobuf that `pyproject.toml` admits
 from typing import Any
 
 from google.protobuf import any_pb2, empty_pb2, message_factory, struct_pb2, wrappers_pb2
-from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
@@ -31,8 +31,16 @@ def add_file(serialized: bytes) -> FileDescriptor:
 
 def message_class(full_name: str, module: str) -> Any:
     """The class of a top-level message; nested classes hang off it. Its ``__module__`` says where it is imported."""
-    cls = message_factory.GetMessageClass(POOL.FindMessageTypeByName(full_name))
+    return _class_of(POOL.FindMessageTypeByName(full_name), module)
+
+
+def _class_of(descriptor: Descriptor, module: str) -> Any:
+    cls = message_factory.GetMessageClass(descriptor)
     cls.__module__ = module
+    for nested in descriptor.nested_types:
+        inner = _class_of(nested, module)
+        if not hasattr(cls, nested.name):  # the pure-Python backend leaves that to the generated module
+            setattr(cls, nested.name, inner)
     return cls
 
 
