@@ -11,9 +11,9 @@ from __future__ import annotations
 import ssl
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
-from authsec_sdk.errors import UntrustedPeerError
+from authsec_sdk.errors import SpiffeError, UntrustedPeerError
 from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.tls.errors import ConnectionEndedError, ContextSettingError, PeerVerificationError
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # the facade makes connections, not the reverse
     from authsec_sdk.tls.peer import PeerVerifier, RawTLS
 
 __all__ = ["HandshakeGate", "SpiffeSSLObject", "SpiffeSSLSocket", "end_connections", "peer_spiffe_id"]
+
+_Refusal: TypeAlias = tuple[SpiffeError, SpiffeID | None]
+_INTERRUPTED: Final[_Refusal] = (UntrustedPeerError("the verification of the peer was interrupted"), None)
 
 # Harmless before the verdict: they tell of the handshake and carry no application data.
 _OPEN: Final = frozenset(
@@ -40,14 +43,18 @@ class HandshakeGate:
     __slots__ = ("_begun", "_generation", "_owner", "_raw", "_refusal", "_verifier")
 
     def __init__(
-        self, raw: RawTLS, owner: SpiffeSSLObject | SpiffeSSLSocket, generation: Generation, verifier: PeerVerifier
+        self,
+        raw: RawTLS,
+        owner: weakref.ref[SpiffeSSLObject | SpiffeSSLSocket],
+        generation: Generation,
+        verifier: PeerVerifier,
     ) -> None:
         self._raw = raw
-        self._owner = weakref.ref(owner)  # the owner holds us: no cycle, so that a dropped socket closes at once
+        self._owner = owner  # which holds us: no cycle, so that a dropped socket closes at once
         self._generation = generation
         self._verifier = verifier
         self._begun = time.monotonic()
-        self._refusal: PeerVerificationError | None = None
+        self._refusal: _Refusal | None = None
 
     def do_handshake(self) -> None:
         """Go on with the handshake; when it is complete, judge the peer and open the gate.
@@ -64,19 +71,19 @@ class HandshakeGate:
             refusal = self._verifier.refused_by_openssl(error, self._generation)
             if refusal is None:
                 raise
-            self._refusal = refusal
+            self._refusal = refusal.reason, refusal.spiffe_id
             raise refusal from error
         # Refused unless shown otherwise, so that an interruption of the next lines leaves the gate shut.
-        self._refusal = PeerVerificationError(UntrustedPeerError("the verification of the peer was interrupted"))
+        self._refusal = _INTERRUPTED
         try:
             peer = self._verifier.verify(self._raw, self._generation, self._begun)
         except PeerVerificationError as refusal:
-            self._refusal = refusal
+            self._refusal = refusal.reason, refusal.spiffe_id
             raise
         owner = self._owner()
         if owner is not None:
             # From here on OpenSSL's object itself does not show the inner context either.
-            self._raw.context = owner.context
+            self._raw.context = owner._spiffe_context
             owner._peer_spiffe_id = peer
             owner._sslobj = self._raw
         self._refusal = None
@@ -120,7 +127,8 @@ class HandshakeGate:
 
     def _again(self) -> PeerVerificationError:
         assert self._refusal is not None
-        return PeerVerificationError(self._refusal.reason, self._refusal.spiffe_id)
+        reason, spiffe_id = self._refusal
+        return PeerVerificationError(reason, spiffe_id)
 
     def __getattr__(self, name: str) -> Any:
         if name in _OPEN:
@@ -145,12 +153,12 @@ def end_connections(generation: Generation, text: str) -> int:
 
     Nothing is sent, no TLS goodbye either. Returns how many there were.
     """
-    owners = [owner for ref in generation.connections.valuerefs() if (owner := ref()) is not None]
-    for owner in owners:
-        if owner._sslobj is not None:
+    ended = 0
+    for owner in generation.connections():
+        if owner._generation is generation and owner._sslobj is not None:
             owner._sslobj = _Ended(text)
-    generation.connections.clear()
-    return len(owners)
+            ended += 1
+    return ended
 
 
 class _PeerKnown:
@@ -170,10 +178,10 @@ class _PeerKnown:
         """Refuse: a certificate that arrives later would arrive behind the verdict."""
         raise ContextSettingError("peers are verified in the handshake, never after it")
 
-    def _begin(self, context: SpiffeSSLContext, generation: Generation) -> None:
+    def _begin(self, context: SpiffeSSLContext, generation: Generation) -> weakref.ref[Any]:
         self._spiffe_context = context
         self._generation = generation
-        generation.connections[id(self)] = self
+        return generation.add(self)
 
     def _switch(self, context: object) -> None:
         from authsec_sdk.tls.context import SpiffeSSLContext

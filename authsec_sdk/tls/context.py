@@ -164,8 +164,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         return self._generation()
 
     def _guard(self, raw: Any, owner: Any, generation: Generation) -> HandshakeGate:
-        owner._begin(self, generation)
-        return HandshakeGate(raw, owner, generation, self._verifier)
+        return HandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
     def _generation(self) -> Generation:
         """Return the generation for a connection that begins now.

@@ -9,6 +9,8 @@ from authsec_sdk.spiffe import SpiffeID
 
 __all__ = ["ConnectionEndedError", "ContextSettingError", "IdentityUnavailableError", "PeerVerificationError"]
 
+_SSL_ERROR = int(ssl.SSLErrorNumber.SSL_ERROR_SSL)
+
 
 class PeerVerificationError(SpiffeError, ssl.SSLCertVerificationError):
     """The handshake refused the peer. No application byte was sent or taken.
@@ -21,7 +23,7 @@ class PeerVerificationError(SpiffeError, ssl.SSLCertVerificationError):
     reason: SpiffeError  # type: ignore[assignment]  # ssl keeps a short text here; ours says more
 
     def __init__(self, reason: SpiffeError, spiffe_id: SpiffeID | None = None) -> None:
-        super().__init__(ssl.SSLErrorNumber.SSL_ERROR_SSL, f"peer refused: {reason}")
+        super().__init__(_SSL_ERROR, f"peer refused: {reason}")
         self.reason = reason
         self.spiffe_id = spiffe_id
         # What readers of ssl's own error look for.
@@ -43,7 +45,7 @@ class IdentityUnavailableError(SpiffeError, ssl.SSLError):
     reason: SpiffeError  # type: ignore[assignment]  # as above
 
     def __init__(self, reason: SpiffeError) -> None:
-        super().__init__(ssl.SSLErrorNumber.SSL_ERROR_SSL, f"no identity to begin TLS with: {reason}")
+        super().__init__(_SSL_ERROR, f"no identity to begin TLS with: {reason}")
         self.reason = reason
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -54,7 +56,7 @@ class ConnectionEndedError(SpiffeError, ssl.SSLError):
     """An established connection may not be used any more; its text says why. Open a new one."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(ssl.SSLErrorNumber.SSL_ERROR_SSL, text)
+        super().__init__(_SSL_ERROR, text)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.strerror,))

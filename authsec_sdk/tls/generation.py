@@ -5,18 +5,20 @@ from __future__ import annotations
 import ssl
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from authsec_sdk.spiffe import X509SVID
+from authsec_sdk.spiffe import X509SVID, SpiffeID, verify_membership
 from authsec_sdk.tls.keyload import load_authorities, load_identity
 from authsec_sdk.tls.role import Role
 from authsec_sdk.tls.settings import Settings
 from authsec_sdk.tls.trust import TrustPlan
 
 __all__ = ["Generation", "pem_of", "unloadable"]
+
+_PROVEN_KEPT: Final = 256
 
 
 class Generation:
@@ -29,8 +31,6 @@ class Generation:
         ssl.SSLError: it does not take an authority or a setting.
     """
 
-    __slots__ = ("__weakref__", "_inner", "_pem", "connections", "number", "plan", "role", "settings", "svid")
-
     def __init__(self, number: int, svid: X509SVID | None, plan: TrustPlan, settings: Settings, role: Role) -> None:
         self.number = number
         self.svid = svid
@@ -38,9 +38,38 @@ class Generation:
         self.settings = settings
         self.role = role
         # Whoever uses this generation, to be found again when it has to end. `Any`: TLS objects and sockets.
-        self.connections: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._connections: set[weakref.ref[Any]] = set()
+        self._proven: dict[tuple[bytes, ...], SpiffeID] = {}
         self._pem = pem_of(plan.authorities) if role.verifies_chain else b""
         self._inner = self._build()
+
+    def prove(self, verified_chain: tuple[bytes, ...]) -> SpiffeID:
+        """Return the ID that a chain proves, which OpenSSL verified just now; remembered, for peers come again.
+
+        Raises:
+            PeerCredentialError: it proves none: `verify_membership` says which error means what.
+        """
+        proven = self._proven.get(verified_chain)
+        if proven is None:
+            proven = verify_membership(verified_chain, self.plan.bundles)
+            if len(self._proven) >= _PROVEN_KEPT:
+                self._proven.clear()
+            self._proven[verified_chain] = proven
+        return proven
+
+    def add(self, connection: Any) -> weakref.ref[Any]:
+        """Remember a connection as long as it lives, and return the reference by which it is remembered."""
+        reference: weakref.ref[Any] = weakref.ref(connection, self._connections.discard)
+        self._connections.add(reference)
+        return reference
+
+    def connections(self) -> list[Any]:
+        """Every connection that was begun with this generation and still lives."""
+        while True:
+            try:
+                return [connection for ref in list(self._connections) if (connection := ref()) is not None]
+            except RuntimeError:  # the set changed meanwhile
+                continue
 
     def context_for_connection(self) -> ssl.SSLContext:
         """The inner context for one new connection: the shared one, or one of its own.

@@ -86,6 +86,8 @@ class PeerVerifier:
         self._role = role
         self._authorizer = authorizer
         self._on_rejected = on_rejected
+        self._verifies_chain = role.verifies_chain
+        self._handshake_age = generations.limits.handshake_age
         self._lock = threading.Lock()
         self._log_bucket = TokenBucket(_LOG_LINES_PER_SECOND, _LOG_BURST)
         self._unlogged = 0
@@ -127,17 +129,17 @@ class PeerVerifier:
     def _verdict(self, raw: RawTLS, generation: Generation, begun: float) -> SpiffeID | None:
         if raw.session_reused:
             raise UntrustedPeerError("the TLS session was resumed, so nothing proves who the peer is now")
-        if self._role.peer is PeerCertificate.NOT_ASKED:
-            return None
-        if self._role.verifies_chain:
-            chain = [certificate.public_bytes(ENCODING_DER) for certificate in raw.get_verified_chain() or ()]
+        if self._verifies_chain:
+            chain = tuple([certificate.public_bytes(ENCODING_DER) for certificate in raw.get_verified_chain() or ()])
             if not chain and raw.getpeercert(True) is None:
                 if self._role.peer is PeerCertificate.REQUESTED:
                     return None
                 raise UntrustedPeerError("the peer presented no certificate")
-            peer = verify_membership(chain, generation.plan.bundles)
-            if time.monotonic() - begun > self._generations.limits.handshake_age:
+            peer = generation.prove(chain)
+            if time.monotonic() - begun > self._handshake_age:
                 verify_membership(chain, self._generations.newest_bundles())
+        elif self._role.peer is PeerCertificate.NOT_ASKED:
+            return None
         else:
             peer = x509_svid_id(_leaf(raw))
         assert self._authorizer is not None
