@@ -27,9 +27,10 @@ class Rights:
 class EntryService:
     """The Entry API's use cases over one trust domain."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, *, admin_ids: frozenset[SpiffeID] = frozenset()) -> None:
         self._store = store
         self._clock = clock
+        self._admin_ids = admin_ids
         self._cache = EntryCache(store, clock)
 
     async def create(self, entries: Sequence[RegistrationEntry]) -> list[ItemResult[RegistrationEntry]]:
@@ -122,10 +123,15 @@ class EntryService:
         return Rights()
 
     async def rights_by_entries(self, spiffe_id: SpiffeID) -> Rights:
-        """What entries give this ID: whether a certificate deserves it is not checked."""
+        """What entries or the list of administrators give this ID: whether a certificate deserves it is not checked."""
         now = self._clock().timestamp()
         entries = [entry for entry in await self._cache.with_spiffe_id(spiffe_id) if not entry.expired(now)]
-        return Rights(any(entry.admin for entry in entries), any(entry.downstream for entry in entries))
+        admin = spiffe_id in self._admin_ids or any(entry.admin for entry in entries)
+        return Rights(admin, any(entry.downstream for entry in entries))
+
+    def is_privileged(self, entry: RegistrationEntry) -> bool:
+        """Whether the certificates of this entry carry rights of their own, and so go on record."""
+        return entry.admin or entry.downstream or entry.spiffe_id in self._admin_ids
 
 
 def _invalid(error: InvalidEntryError, verb: str) -> ServiceError:

@@ -42,7 +42,7 @@ class SVIDService:
             [
                 result.value
                 for result, (_, entry) in zip(signed, wanted, strict=True)
-                if result.value is not None and (entry.admin or entry.downstream)
+                if result.value is not None and self._entries.is_privileged(entry)
             ]
         )
         outcomes = iter(signed)
