@@ -10,9 +10,11 @@ from typing import Final
 
 from authsec_sdk.errors import ConfigurationError, InvalidSpiffeIDError
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from authsec_sdk.spire.reserved_ids import is_reserved
 from icp_common import hcl
 from icp_common.durations import format_duration
 from icp_common.hcl import Body, Fields
+from icp_common.logs import parse_level
 from icp_server.config import schema
 from icp_server.config.model import (
     DEFAULT_BIND_ADDRESS,
@@ -31,7 +33,6 @@ from icp_server.config.section import open_section
 from icp_server.domain.svid_template import CASubject
 
 KEY_TYPES: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-4096")
-LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "WARNING", "ERROR")
 LOG_FORMATS: Final = ("text", "json")
 
 _MOST_OF_CA_LIFE: Final = 6
@@ -128,12 +129,14 @@ def _listeners(server: Fields, overrides: Overrides) -> Listeners:
 
 
 def _log(server: Fields, overrides: Overrides) -> LogSettings:
-    level = overrides.log_level or _choice(server, "log_level", LOG_LEVELS, "INFO")
+    level = overrides.log_level or server.text("log_level") or "INFO"
     format_ = overrides.log_format or _choice(server, "log_format", LOG_FORMATS, "text")
-    if level.upper() not in LOG_LEVELS:
-        raise ConfigurationError(f"log level {level!r} is unknown; use one of {', '.join(LOG_LEVELS)}")
     if format_.lower() not in LOG_FORMATS:
         raise ConfigurationError(f"log format {format_!r} is unknown; use one of {', '.join(LOG_FORMATS)}")
+    try:
+        parse_level(level)
+    except ConfigurationError as error:
+        raise error if overrides.log_level else server.error(error.message, "log_level") from error
     file = overrides.log_file or server.text("log_file")
     source = server.boolean("log_source_location")
     return LogSettings(
@@ -200,6 +203,8 @@ def _admin_ids(server: Fields, trust_domain: TrustDomain) -> frozenset[SpiffeID]
             raise server.error(
                 f"admin ID {text!r} is not in trust domain {trust_domain}: federation is not supported yet", "admin_ids"
             )
+        if is_reserved(spiffe_id):
+            raise server.error(f"admin ID {text!r} is reserved: agents and servers are no administrators", "admin_ids")
         ids.add(spiffe_id)
     return frozenset(ids)
 

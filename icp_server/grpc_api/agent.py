@@ -59,7 +59,7 @@ class AgentAPI(agent_grpc.AgentBase):
 
         result = await self._agents.attest(params.data.type, params.data.payload, params.params.csr, challenge)
         request.note(agent_id=result.svid.spiffe_id)
-        self._counters.attestations.add()
+        self._counters.attestations.increment(attestor=params.data.type)
         logger.info(
             "Agent attestation request completed %s",
             render({"agent_id": result.svid.spiffe_id, "node_attestor_type": params.data.type, **request.identity()}),

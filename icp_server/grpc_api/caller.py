@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
@@ -62,28 +62,40 @@ class Caller:
 class TCPConnection:
     """Attached to a TCP peer when it is accepted; remembers who it is after the first call."""
 
-    caller: Caller | None = field(default=None)
+    host: str
+    port: int
+    caller: Caller | None = None
+
+    @classmethod
+    def of(cls, peer: Peer) -> TCPConnection:
+        """Note where a freshly accepted connection comes from.
+
+        Raises:
+            OSError: it is gone already.
+        """
+        host, port = peer.socket.getpeername()[:2]
+        return cls(host, port)
+
+    def caller_at(self, peer: Peer) -> Caller:
+        """Say who is at the other end; the handshake is over when a call arrives."""
+        if self.caller is None:
+            self.caller = Caller(host=self.host, port=self.port, certificate=_certificate(peer))
+        return self.caller
 
 
 def caller_of(peer: Peer) -> Caller:
     """Say who is at the other end.
 
     Raises:
-        GRPCError: UNAUTHENTICATED, the connection proves nothing we can read (the handshake should not have let it in).
+        GRPCError: UNAUTHENTICATED, the certificate names nobody (the handshake should not have let it in).
     """
-    attachment = peer.attachment
-    if isinstance(attachment, LocalPeer):
-        return Caller(process=attachment)
-    if not isinstance(attachment, TCPConnection):
-        raise GRPCError(Status.INTERNAL, "no peer information available")
-    if attachment.caller is None:
-        attachment.caller = _tcp_caller(peer)
-    return attachment.caller
-
-
-def _tcp_caller(peer: Peer) -> Caller:
-    host, port = _host_and_port(peer.address)
-    return Caller(host=host, port=port, certificate=_certificate(peer))
+    match peer.attachment:
+        case LocalPeer() as process:
+            return Caller(process=process)
+        case TCPConnection() as connection:
+            return connection.caller_at(peer)
+        case _:
+            raise GRPCError(Status.INTERNAL, "no peer information available")
 
 
 def _certificate(peer: Peer) -> CallerCertificate | None:
@@ -97,9 +109,3 @@ def _certificate(peer: Peer) -> CallerCertificate | None:
         raise GRPCError(Status.UNAUTHENTICATED, "client certificate has no SPIFFE ID")
     leaf = x509.load_der_x509_certificate(der)
     return CallerCertificate(spiffe_id, str(leaf.serial_number), leaf.not_valid_after_utc)
-
-
-def _host_and_port(address: object) -> tuple[str, int]:
-    if isinstance(address, tuple) and len(address) >= 2:
-        return str(address[0]), int(address[1])
-    return str(address), 0

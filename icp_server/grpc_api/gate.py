@@ -64,11 +64,8 @@ class Gate:
         if not wanted & (Right.ADMIN | Right.DOWNSTREAM):
             return None
         rights = await self._entries.rights(certificate.spiffe_id, certificate.serial_number)
-        if Right.ADMIN in wanted:
-            if certificate.spiffe_id in self._admin_ids:
-                return Admission("admin", "config")
-            if rights.admin:
-                return Admission("admin", "entries")
+        if Right.ADMIN in wanted and rights.admin:
+            return Admission("admin", "config" if certificate.spiffe_id in self._admin_ids else "entries")
         if Right.DOWNSTREAM in wanted and rights.downstream:
             return Admission("downstream", "entries")
         return None

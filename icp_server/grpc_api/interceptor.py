@@ -32,12 +32,12 @@ class Interceptor:
         """
         request = Request(method=call.method, caller=caller_of(call.peer), trail=self._trail)
         call.attributes[ATTRIBUTE] = request
-        self._counters.calls.add()
+        self._counters.calls.increment(method=call.method)
         try:
             request.admission = await self._gate.admit(call.method, request.caller)
             await proceed()
         except ServiceError as error:
-            self._counters.refused_calls.add()
+            self._counters.refusals.increment(status=status_name(status_of(error).value))
             _log(request, error)
             request.record_failure(error)
             details = denied_details(error)

@@ -43,7 +43,7 @@ class SVIDAPI(svid_grpc.SVIDBase):
             ) from error
         items = [NewX509SVID(params.entry_id, params.csr) for params in message.params]
         results = await self._svids.batch_new_x509(request.agent, items)
-        self._counters.signed_svids.add(sum(result.ok for result in results))
+        self._counters.signatures.increment(sum(result.ok for result in results))
         reply = svid_pb2.BatchNewX509SVIDResponse(results=[_item(result) for result in results])
         if request.trail.enabled:
             _audit(request, items, results)
@@ -57,7 +57,7 @@ class SVIDAPI(svid_grpc.SVIDBase):
         request = current_request()
         request.note(csr=csr_digest(message.csr), ttl=message.ttl)
         issued = await self._svids.mint_x509(message.csr, message.ttl)
-        self._counters.signed_svids.add()
+        self._counters.signatures.increment()
         request.note(spiffe_id=issued.spiffe_id, expires_at=issued.expires_at)
         await stream.send_message(svid_pb2.MintX509SVIDResponse(svid=issued_to_wire(issued)))
 
