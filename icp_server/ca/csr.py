@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from authsec_sdk.errors import InvalidSpiffeIDError
@@ -70,8 +69,8 @@ def read_mint_request(csr: bytes) -> MintRequest:
         uris, dns_names = _names(request)
         subject = request.subject
         list(subject)
-    except ValueError as error:
-        raise InvalidArgument(f"malformed CSR: {error}") from error
+    except Exception as error:
+        raise _malformed(error) from error
     if not uris:
         raise InvalidArgument("CSR URI SAN is required")
     if len(uris) > 1:
@@ -93,8 +92,14 @@ def _parse(csr: bytes) -> x509.CertificateSigningRequest:
         raise InvalidArgument(f"malformed CSR: longer than {MAX_CSR_BYTES} bytes")
     try:
         return x509.load_der_x509_csr(csr)
-    except ValueError as error:
-        raise InvalidArgument(f"malformed CSR: {error}") from error
+    except Exception as error:
+        raise _malformed(error) from error
+
+
+def _malformed(error: Exception) -> InvalidArgument:
+    # The parser has no error class of its own: beside ValueError it raises whatever a field it reads late runs into
+    # (InvalidVersion, DuplicateExtension, UnsupportedAlgorithm, …). All of it is the sender's doing.
+    return InvalidArgument(f"malformed CSR: {error}")
 
 
 def _proven(request: x509.CertificateSigningRequest) -> ProvenKey:
@@ -104,8 +109,10 @@ def _proven(request: x509.CertificateSigningRequest) -> ProvenKey:
         if not (len(info) == _P256_LENGTH and info.startswith(_P256_PREFIX)):
             _check_kind(request)
         valid = request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm, TypeError) as error:
-        raise InvalidArgument(f"malformed CSR: {error}") from error
+    except InvalidArgument:
+        raise
+    except Exception as error:
+        raise _malformed(error) from error
     if not valid:
         raise InvalidArgument("invalid CSR signature")
     return ProvenKey(info, hashlib.sha1(bits, usedforsecurity=False).digest())
