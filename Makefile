@@ -56,7 +56,7 @@ imports: $(VENV)/.developers
 
 unit: $(VENV)/.developers
 	@$(BIN)/python -m tools.ensure_go
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
 soak: $(VENV)/.developers ## The slow tests: long rotations, restarts under load
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)

@@ -191,10 +191,17 @@ class Cell:
             process.wait()
 
 
-CELLS = [(server, agent) for server in (UPSTREAM, OURS) for agent in (UPSTREAM, OURS)]
+# Tests of one cell and module run on one worker, so that each brings its processes up once.
+CELLS = [
+    pytest.param(
+        (server, agent), id=f"{server}-server-{agent}-agent", marks=pytest.mark.xdist_group(f"{server}-{agent}")
+    )
+    for server in (UPSTREAM, OURS)
+    for agent in (UPSTREAM, OURS)
+]
 
 
-@pytest.fixture(scope="module", params=CELLS, ids=[f"{server}-server-{agent}-agent" for server, agent in CELLS])
+@pytest.fixture(scope="module", params=CELLS)
 def cell(request: pytest.FixtureRequest) -> Iterator[Cell]:
     """One running cell, shared by the scenarios of a module."""
     server_side, agent_side = request.param

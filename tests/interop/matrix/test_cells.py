@@ -11,7 +11,7 @@ from authsec_sdk.spiffe import X509Context
 from authsec_sdk.spiffe.verify import verify_chain
 from authsec_sdk.workloadapi import WorkloadAPIClient
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300), pytest.mark.xdist_group("matrix")]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 
 def fetch(cell: Any) -> X509Context | None:
