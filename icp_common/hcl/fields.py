@@ -107,9 +107,7 @@ class Fields:
         texts: list[str] = []
         for item in items:
             if not isinstance(item, Scalar) or isinstance(item.value, bool):
-                raise body.error(
-                    f"{key!r} in {self.where} must be a list of strings, not of {item.kind}", item.position
-                )
+                raise body.error(f"{key!r} in {self.where} must list strings, not {item.kind}", item.position)
             texts.append(item.text)
         return tuple(texts)
 

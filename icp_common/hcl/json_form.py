@@ -1,6 +1,7 @@
 """Reads the JSON form of HCL 1 into the same tree: objects are blocks, lists of objects are blocks that repeat."""
 
 import json
+import math
 import re
 
 from authsec_sdk.errors import ConfigurationError
@@ -92,8 +93,11 @@ class _Parser:
         text = match.group()
         if len(text) > _MAXIMUM_NUMBER:
             raise self._error("a number is too long")
+        number = float(text) if match.group(1) or match.group(2) else int(text)
+        if math.isinf(number):
+            raise self._error("a number is too large")
         self._at = match.end()
-        return Scalar(float(text) if match.group(1) or match.group(2) else int(text), text, position)
+        return Scalar(number, text, position)
 
     def _string(self, otherwise: str) -> str:
         self._skip()

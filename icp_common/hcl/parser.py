@@ -1,5 +1,6 @@
 """Reads the tokens of an HCL 1 file into a tree."""
 
+import math
 from collections.abc import Iterator
 
 from authsec_sdk.errors import ConfigurationError
@@ -107,6 +108,8 @@ class _Parser:
             value = token.text == "true"
         elif token.kind is Kind.FLOAT:
             value = float(token.text)
+            if not math.isfinite(value):
+                raise self._error("a number is too large", token.position)
         elif token.kind is Kind.NUMBER:
             value = self._integer(token)
         return Scalar(value, token.value, token.position)
