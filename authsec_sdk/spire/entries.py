@@ -17,8 +17,8 @@ _ENTRY_ID_CHARACTERS = frozenset("-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefg
 class InvalidEntryError(CallerError, ValueError):
     """The entry breaks a rule; the text is what a SPIRE server answers.
 
-    `found_by_store`: SPIRE finds this one only in its data store, so its text begins with `datastore-validation:` and
-    the item's status code there is INTERNAL; all others are INVALID_ARGUMENT.
+    `found_by_store`: SPIRE finds this one only in its data store, so its text begins with `datastore-validation:`, and
+    what stands before it says `failed to create entry` and not `failed to convert entry`.
     """
 
     def __init__(self, message: str, *, found_by_store: bool = False) -> None:

@@ -136,13 +136,15 @@ class EntryService:
 
 def _invalid(error: InvalidEntryError, verb: str) -> ServiceError:
     if error.found_by_store:
-        return Internal(f"failed to {verb} entry: {error}")
+        return InvalidArgument(f"failed to {verb} entry: {error}")
     return InvalidArgument(f"failed to convert entry: {error}")
 
 
 def _reply(result: ItemResult[RegistrationEntry], verb: str) -> ItemResult[RegistrationEntry]:
     if isinstance(result.error, Internal):
         return ItemResult(error=Internal(f"failed to {verb} entry: {result.error.message}"))
+    if isinstance(result.error, NotFound):
+        return ItemResult(error=NotFound(f"failed to {verb} entry"))  # upstream's words: which id, the caller knows
     if result.value is None or isinstance(result.error, AlreadyExists):
         return result
     entry = result.value

@@ -77,7 +77,7 @@ async def bundle_ids(scope: Scope, connection: AsyncConnection, trust_domains: S
         query = scope.select(bundles, bundles.c.id).where(bundles.c.name == trust_domain.name)
         row_id = (await connection.execute(query)).scalar()
         if row_id is None:
-            raise Internal(f'unable to find federated bundle "{trust_domain}"')
+            raise Internal(f'unable to find federated bundle "{trust_domain.id}"')
         found.append(row_id)
     return found
 
