@@ -36,10 +36,7 @@ class EntryAPI(entry_grpc.EntryBase):
         message = await request_of(stream)
         decoded = [self._new_entry(entry) for entry in message.entries]
         outcomes = iter(await self._entries.create([each for each in decoded if isinstance(each, RegistrationEntry)]))
-        results = [
-            next(outcomes) if isinstance(each, RegistrationEntry) else ItemResult[RegistrationEntry](error=each)
-            for each in decoded
-        ]
+        results = [next(outcomes) if isinstance(each, RegistrationEntry) else _refused(each) for each in decoded]
         mask = entry_mask(message)
         reply = entry_pb2.BatchCreateEntryResponse(
             results=[
@@ -61,10 +58,7 @@ class EntryAPI(entry_grpc.EntryBase):
         mask = message.input_mask if message.HasField("input_mask") else None
         decoded = [self._changes(entry, mask) for entry in message.entries]
         outcomes = iter(await self._entries.update([each for each in decoded if isinstance(each, EntryChanges)]))
-        results = [
-            next(outcomes) if isinstance(each, EntryChanges) else ItemResult[RegistrationEntry](error=each)
-            for each in decoded
-        ]
+        results = [next(outcomes) if isinstance(each, EntryChanges) else _refused(each) for each in decoded]
         output_mask = entry_mask(message)
         reply = entry_pb2.BatchUpdateEntryResponse(
             results=[
@@ -183,6 +177,10 @@ class EntryAPI(entry_grpc.EntryBase):
             else None,
             downstream=message.by_downstream.value if has("by_downstream") else None,
         )
+
+
+def _refused(error: ServiceError) -> ItemResult[RegistrationEntry]:
+    return ItemResult(error=error)
 
 
 def _audit_entries(entries: Sequence[types_pb2.Entry], results: Sequence[ItemResult[RegistrationEntry]]) -> None:

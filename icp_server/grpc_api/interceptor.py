@@ -39,13 +39,17 @@ class Interceptor:
         except ServiceError as error:
             self._counters.refusals.increment(status=status_name(status_of(error).value))
             _log(request, error)
-            request.record_failure(error)
+            request.record_failure(status_of(error).value, error.message)
             details = denied_details(error)
             raise GRPCError(status_of(error), error.message, [details] if details else None) from error
         except GRPCError as error:
             if error.status is not Status.OK:
                 _log_status(request, error)
+                request.record_failure(error.status.value, error.message or "")
             raise
+        except Exception:
+            request.record_failure(Status.INTERNAL.value, "internal error")
+            raise  # `rpc` logs it with its traceback and tells the caller no more than that
         request.record_success()
 
 

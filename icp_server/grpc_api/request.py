@@ -11,9 +11,9 @@ from authsec_sdk.proto.spire import types_pb2
 from authsec_sdk.rpc import current_call
 from icp_server.audit.trail import AuditTrail
 from icp_server.domain.agent import Agent
-from icp_server.domain.errors import Internal, ServiceError
+from icp_server.domain.errors import Internal
 from icp_server.grpc_api.caller import Caller
-from icp_server.grpc_api.errors import status_name, status_of
+from icp_server.grpc_api.errors import status_name
 from icp_server.grpc_api.gate import Admission
 
 ATTRIBUTE: Final = "icp_server.request"
@@ -66,11 +66,9 @@ class Request:
         if not self._items_recorded:
             self.trail.record(self.identity(), self._fields)
 
-    def record_failure(self, error: ServiceError) -> None:
+    def record_failure(self, code: int, message: str) -> None:
         """Write the audit line of a call that was refused or failed."""
-        self.trail.record(
-            self.identity(), self._fields, status=status_name(status_of(error).value), message=error.message
-        )
+        self.trail.record(self.identity(), self._fields, status=status_name(code), message=message)
 
 
 def current_request() -> Request:

@@ -1,0 +1,255 @@
+"""The composition root: makes one server of its configuration, starts its parts in order and stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from authsec_sdk.authz import authorize_member_of
+from authsec_sdk.rpc import Peer, Server, ServerLimits
+from authsec_sdk.tls import mtls_server_context
+from icp_common.folders import make_private_folder
+from icp_common.http_health import HealthListener, HealthState
+from icp_common.telemetry import Telemetry
+from icp_server.audit.trail import AuditTrail
+from icp_server.ca.keys import KeyManager, KeyType
+from icp_server.ca.keys_disk import DiskKeyManager
+from icp_server.ca.keys_memory import MemoryKeyManager
+from icp_server.ca.lifecycle import CALifecycle
+from icp_server.ca.rotator import AuthorityRotator, CASettings
+from icp_server.ca.server_identity import ServerIdentity
+from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.config.model import ServerConfig
+from icp_server.grpc_api.agent import AgentAPI
+from icp_server.grpc_api.bundle import BundleAPI
+from icp_server.grpc_api.caller import TCPConnection
+from icp_server.grpc_api.entry import EntryAPI
+from icp_server.grpc_api.gate import Gate
+from icp_server.grpc_api.health import HealthAPI, bundle_problem
+from icp_server.grpc_api.interceptor import Interceptor
+from icp_server.grpc_api.limits import RateLimits
+from icp_server.grpc_api.local_peer import LocalPeer, check_admitted
+from icp_server.grpc_api.svid import SVIDAPI
+from icp_server.housekeeping import Housekeeping
+from icp_server.nodeattestors.registry import node_attestors
+from icp_server.ports import Clock
+from icp_server.services.agents import AgentService
+from icp_server.services.bundles import BundleService
+from icp_server.services.entries import EntryService
+from icp_server.services.svids import SVIDService
+from icp_server.store.database import Database
+from icp_server.store.handle import SQLStore
+from icp_server.telemetry import ServerCounters
+
+logger = logging.getLogger(__name__)
+
+GRACE = 10.0
+"""Seconds that calls under way have when the server stops."""
+CONNECTION_AGE = timedelta(minutes=3).total_seconds()
+"""Agents reconnect after this long, so that no connection outlives by much what its handshake checked."""
+SOCKET_MODE = 0o770
+SOCKET_FOLDER_MODE = 0o750
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Services:
+    """The use cases, as both listeners serve them."""
+
+    agents: AgentService
+    bundles: BundleService
+    entries: EntryService
+    svids: SVIDService
+
+
+class ICPServer:
+    """One server. `async with` starts it (what fails is cleaned up) and stops it; `run` keeps it going in between."""
+
+    def __init__(self, config: ServerConfig, *, clock: Clock = utc_now, telemetry: Telemetry | None = None) -> None:
+        self._config = config
+        self._clock = clock
+        self._counters = ServerCounters(telemetry or Telemetry())
+        self._parts = contextlib.AsyncExitStack()
+        self._lifecycle: CALifecycle
+        self._housekeeping: Housekeeping
+        self.tcp_address: tuple[str, int] = ("", 0)
+        """Where agents are served, once it is."""
+        self.health_address: tuple[str, int] = ("", 0)
+        """Where probes are answered, once they are."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._parts.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._parts.aclose()
+        logger.info("Server stopped")
+
+    async def run(self) -> None:
+        """Rotate, renew and prune for ever; cancel it to end it.
+
+        Raises:
+            BaseExceptionGroup: a part failed in a way it has no answer to; the server cannot go on.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._lifecycle.run(), name="CA lifecycle")
+            tasks.create_task(self._housekeeping.run(), name="housekeeping")
+
+    async def _start(self) -> None:
+        config = self._config
+        logger.info(
+            "Configured trust_domain=%s data_dir=%s admin_ids=[%s]",
+            config.trust_domain,
+            config.data_dir,
+            " ".join(sorted(map(str, config.admin_ids))),
+        )
+        for warning in config.warnings:
+            logger.warning("%s", warning)
+        make_private_folder(config.data_dir)
+        store = await self._open_store()
+        signer = SVIDSigner(
+            config.trust_domain, Lifetimes(config.lifetimes.x509_svid, config.lifetimes.agent), self._clock
+        )
+        identity = await self._start_authority(store, signer)
+        services = self._services(store, signer)
+        interceptor = Interceptor(
+            Gate(services.agents, services.entries, config.admin_ids),
+            AuditTrail(enabled=config.audit_log_enabled),
+            self._counters,
+        )
+        await self._serve_locally(services, interceptor)
+        await self._serve_agents(services, interceptor, identity)
+        await self._serve_health(services.bundles)
+
+    async def _open_store(self) -> SQLStore:
+        path = self._config.plugins.data_store.path
+        make_private_folder(path.parent)
+        database = await self._parts.enter_async_context(await Database.open(path))
+        store = await SQLStore.bind(database, self._config.trust_domain, self._clock)
+        self._housekeeping = Housekeeping(store, self._clock)
+        return store
+
+    async def _start_authority(self, store: SQLStore, signer: SVIDSigner) -> ServerIdentity:
+        config = self._config
+        settings = CASettings(config.lifetimes.ca, KeyType(config.ca_key_type), config.ca_subject)
+        rotator = AuthorityRotator(store, self._key_manager(), signer, settings, self._clock)
+        identity = ServerIdentity(store, signer, self._clock)
+        self._lifecycle = CALifecycle(rotator, identity, self._clock)
+        await self._lifecycle.start()
+        return identity
+
+    def _key_manager(self) -> KeyManager:
+        path = self._config.plugins.key_manager.keys_path
+        if path is None:
+            logger.warning("Keys are kept in memory: after a restart agents need the new bundle to reach this server")
+            return MemoryKeyManager()
+        make_private_folder(path.parent)
+        return DiskKeyManager(path)
+
+    def _services(self, store: SQLStore, signer: SVIDSigner) -> _Services:
+        config = self._config
+        entries = EntryService(store, self._clock, admin_ids=config.admin_ids)
+        agents = AgentService(
+            store,
+            signer,
+            node_attestors(config.plugins.node_attestors, store, self._clock),
+            self._clock,
+            agent_spiffe_id_as_selector=config.agent_spiffe_id_as_selector,
+        )
+        return _Services(agents, BundleService(store), entries, SVIDService(store, signer, entries))
+
+    def _handlers(self, services: _Services, limits: RateLimits) -> list[object]:
+        trust_domain = self._config.trust_domain
+        return [
+            AgentAPI(services.agents, trust_domain, limits, self._counters),
+            BundleAPI(services.bundles),
+            EntryAPI(services.entries, trust_domain),
+            SVIDAPI(services.svids, limits, self._counters),
+        ]
+
+    async def _serve_locally(self, services: _Services, interceptor: Interceptor) -> None:
+        """Serve operators on the Unix socket. Limits count by address, and who is local has none."""
+        path = self._config.listeners.socket_path.absolute()
+        make_private_folder(path.parent, SOCKET_FOLDER_MODE)
+        limits = RateLimits.configured(attestation=True, signing=True)
+        server = Server(
+            [*self._handlers(services, limits), HealthAPI(services.bundles)],
+            limits=ServerLimits.local(),
+            interceptor=interceptor,
+            on_accept=_AdmitOperators(path),
+        )
+        self._parts.push_async_callback(_stop, server, "unix")
+        await server.listen_unix(path, mode=SOCKET_MODE)
+        logger.info("Starting Server APIs address=%s network=unix", path)
+
+    async def _serve_agents(self, services: _Services, interceptor: Interceptor, identity: ServerIdentity) -> None:
+        """Serve agents and remote administrators over TLS; a caller may come without a certificate, to attest."""
+        config = self._config
+        switches = config.rate_limits
+        limits = RateLimits.configured(attestation=switches.attestation, signing=switches.signing)
+        context = mtls_server_context(
+            identity.holder,
+            authorize_member_of(config.trust_domain),
+            client_certificate="request",
+            minimum_version=ssl.TLSVersion.TLSv1_2,
+            alpn=("h2",),
+        )
+        server = Server(
+            self._handlers(services, limits),
+            limits=ServerLimits(max_connection_age=CONNECTION_AGE),
+            interceptor=interceptor,
+            on_accept=TCPConnection.of,
+        )
+        self._parts.push_async_callback(_stop, server, "tcp")
+        self.tcp_address = await server.listen_tcp(config.listeners.address, config.listeners.port, ssl=context)
+        logger.info("Starting Server APIs address=%s:%s network=tcp", *self.tcp_address)
+
+    async def _serve_health(self, bundles: BundleService) -> None:
+        config = self._config.health
+        if config is None:
+            return
+
+        async def probe() -> HealthState:
+            problem = await bundle_problem(bundles)
+            return HealthState(not problem, {"server": {"get_bundle_err": problem} if problem else {}})
+
+        listener = HealthListener({config.live_path: probe, config.ready_path: probe})
+        self.health_address = await listener.listen(config.bind_address, config.bind_port)
+        self._parts.push_async_callback(listener.close)
+        logger.info("Serving health checks address=%s:%s", *self.health_address)
+
+
+class _AdmitOperators:
+    """Runs when somebody connects to the admin socket: who it is, and whether the socket is for them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, peer: Peer) -> LocalPeer:
+        process = LocalPeer.of(peer.socket)
+        status = self._path.stat()
+        check_admitted(process, owner=status.st_uid, group=status.st_gid)
+        return process
+
+
+async def _stop(server: Server, network: str) -> None:
+    logger.info("Stopping Server APIs network=%s", network)
+    await server.drain(GRACE)
+    logger.info("Server APIs have stopped network=%s", network)
