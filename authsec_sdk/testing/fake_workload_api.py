@@ -60,6 +60,7 @@ class _Answers:
 class FakeWorkloadAPI:
     """Serves FetchX509SVID and FetchX509Bundles; all other calls are unimplemented, as at a real agent of old.
 
+    Without a `path` the socket is in a directory of its own; a path that begins with `@` is an abstract name.
     Runs in a thread of its own, so that tests of every kind can use it, and every method takes effect before it
     returns. Until something is set, streams stay open and silent. Like an agent it refuses calls without the security
     header, and it attests nobody::
@@ -107,6 +108,8 @@ class FakeWorkloadAPI:
     @property
     def address(self) -> str:
         """What `SPIFFE_ENDPOINT_SOCKET` would hold."""
+        if self._path is not None and self._path.startswith("@"):
+            return f"unix-abstract:{self._path[1:]}"
         return f"tcp://127.0.0.1:{self._port}" if self._path is None else f"unix://{self._path}"
 
     def start(self) -> None:
@@ -225,7 +228,7 @@ class FakeWorkloadAPI:
         if self._path is None:
             _, self._port = await server.listen_tcp("127.0.0.1", self._port)
         else:
-            await server.listen_unix(self._path)
+            await server.listen_unix("\0" + self._path[1:] if self._path.startswith("@") else self._path)
         self._server = server
 
     async def _stop(self) -> None:

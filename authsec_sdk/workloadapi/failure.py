@@ -2,9 +2,10 @@
 
 import enum
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from google.protobuf.message import DecodeError
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
@@ -12,7 +13,7 @@ from authsec_sdk.errors import NoIdentityError, SpiffeError, UnavailableError, W
 from authsec_sdk.workloadapi.address import Endpoint, UnixEndpoint
 from authsec_sdk.workloadapi.backoff import AFTER_REFUSAL, WITHOUT_AGENT, WITHOUT_IDENTITY, Backoff
 
-__all__ = ["Failure", "FailureKind", "UnexpectedOwnerError", "end_of_stream", "explain"]
+__all__ = ["BACKOFFS", "Failure", "FailureKind", "UnexpectedOwnerError", "end_of_stream", "explain"]
 
 
 class FailureKind(enum.Enum):
@@ -27,17 +28,13 @@ class FailureKind(enum.Enum):
     REFUSED = "refused"
     """The agent says that the call is wrong; only another agent would answer otherwise."""
 
-    @property
-    def backoff(self) -> Backoff:
-        """How long to wait after failures of this kind."""
-        return _BACKOFFS[self]
 
-
-_BACKOFFS = {
+BACKOFFS: Final[Mapping[FailureKind, Backoff]] = {
     FailureKind.UNAVAILABLE: WITHOUT_AGENT,
     FailureKind.NO_IDENTITY: WITHOUT_IDENTITY,
     FailureKind.REFUSED: AFTER_REFUSAL,
 }
+"""How long to wait after failures of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,6 @@ def explain(error: BaseException, endpoint: Endpoint) -> Failure:
         return _explain_status(error, endpoint)
     if isinstance(error, SpiffeError):
         return Failure(FailureKind.UNAVAILABLE, error.with_traceback(None))
-    if isinstance(error, DecodeError):
-        return _unavailable(f"what the agent at {endpoint} sent is not a message of the Workload API")
     if isinstance(error, TimeoutError):
         return _unavailable(f"the agent at {endpoint} took too long to answer")
     if isinstance(error, OSError):
@@ -96,7 +91,7 @@ def _explain_status(error: GRPCError, endpoint: Endpoint) -> Failure:
                 ),
             )
         case _:
-            return _unavailable(f"the agent at {endpoint} cannot answer now ({said})")
+            return _unavailable(f"the stream from the agent at {endpoint} ended ({said})")
 
 
 def _explain_errno(error: OSError, endpoint: Endpoint) -> str:

@@ -3,14 +3,15 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from authsec_sdk.rpc import Channel
 from authsec_sdk.workloadapi.address import Endpoint
-from authsec_sdk.workloadapi.failure import Failure, FailureKind, end_of_stream, explain
+from authsec_sdk.workloadapi.backoff import Backoff
+from authsec_sdk.workloadapi.failure import BACKOFFS, Failure, FailureKind, end_of_stream, explain
 from authsec_sdk.workloadapi.stream import Rejected
 
 __all__ = ["Call", "Connecting", "Lost", "Received", "Retries", "watch"]
@@ -58,18 +59,19 @@ class Retries:
             return Retries(kind, 1)
         return Retries(kind, self.failures + 1)
 
-    def wait(self, random_number: float) -> float:
+    def wait(self, backoffs: Mapping[FailureKind, Backoff], random_number: float) -> float:
         """Return the seconds to wait before the next attempt, for a random number in [0, 1)."""
-        return 0.0 if self.kind is None else self.kind.backoff.delay(self.failures, random_number)
+        return 0.0 if self.kind is None else backoffs[self.kind].delay(self.failures, random_number)
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[_Update]):
-    """What to watch: where, through which channel (a new one each time), and which stream of it."""
+    """What to watch: where, through which channel (a new one each time), which stream of it, and how patiently."""
 
     endpoint: Endpoint
     channel: Callable[[], Channel]
     updates: Callable[[Channel], AsyncGenerator[_Update | Rejected, None]]
+    backoffs: Mapping[FailureKind, Backoff] = field(default_factory=lambda: BACKOFFS)
 
 
 async def watch(call: Call[_Update]) -> AsyncGenerator[Received[_Update] | Rejected | Connecting | Lost, None]:
@@ -95,6 +97,6 @@ async def watch(call: Call[_Update]) -> AsyncGenerator[Received[_Update] | Rejec
         except Exception as error:  # noqa: BLE001 - whatever breaks a stream, the next attempt may heal
             failure = explain(error, call.endpoint)
         retries = retries.after(failure.kind, delivered=delivered, lived=time.monotonic() - began)
-        delay = retries.wait(random.random())  # noqa: S311 - spreads load, guards nothing
+        delay = retries.wait(call.backoffs, random.random())  # noqa: S311 - spreads load, guards nothing
         yield Lost(failure, retries.failures, delay)
         await asyncio.sleep(delay)
