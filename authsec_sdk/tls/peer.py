@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import ssl
 import threading
@@ -9,13 +10,14 @@ import time
 from _ssl import ENCODING_DER
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeAlias
 
 from cryptography import x509
 
 from authsec_sdk.authz import Authorizer, authorize
-from authsec_sdk.errors import InvalidX509SVIDError, SpiffeError, UntrustedPeerError
-from authsec_sdk.spiffe import SpiffeID, verify_membership, x509_svid_id
+from authsec_sdk.errors import InvalidX509SVIDError, PeerCredentialError, SpiffeError, UntrustedPeerError
+from authsec_sdk.spiffe import BundleSet, SpiffeID, X509Bundle, verify_chain, verify_membership, x509_svid_id
 from authsec_sdk.tls.errors import PeerVerificationError
 from authsec_sdk.tls.generation import Generation
 from authsec_sdk.tls.generations import Generations
@@ -44,6 +46,10 @@ class RawTLS(Protocol):
 
     def get_verified_chain(self) -> list[Any] | None:
         """The chain that OpenSSL built and verified, leaf first; None if there is none."""
+        ...
+
+    def get_unverified_chain(self) -> list[Any] | None:
+        """The chain that the peer sent, leaf first; None if there is none."""
         ...
 
     def getpeercert(self, binary_form: bool, /) -> bytes | None:
@@ -135,9 +141,10 @@ class PeerVerifier:
                 if self._role.peer is PeerCertificate.REQUESTED:
                     return None
                 raise UntrustedPeerError("the peer presented no certificate")
-            peer = generation.prove(chain)
+            peer = _prove(raw, chain, generation.prove, generation.plan.bundles)
             if time.monotonic() - begun > self._handshake_age:
-                verify_membership(chain, self._generations.newest_bundles())
+                newest = self._generations.newest_bundles()
+                _prove(raw, chain, functools.partial(verify_membership, bundles=newest), newest)
         elif self._role.peer is PeerCertificate.NOT_ASKED:
             return None
         else:
@@ -185,6 +192,33 @@ def printable(value: object, limit: int = 1000) -> str:
     text = str(value)
     safe = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
     return safe if len(safe) <= limit else f"{safe[:limit]}…"
+
+
+def _prove(
+    raw: RawTLS,
+    chain: tuple[bytes, ...],
+    prove: Callable[[tuple[bytes, ...]], SpiffeID],
+    bundles: BundleSet[X509Bundle],
+) -> SpiffeID:
+    """Return the ID that a verified chain proves by the bundle of its own domain, or else the chain the peer sent.
+
+    OpenSSL ends a chain at the first authority it trusts. That may be another domain's although the peer's own would
+    come next: a federated domain can publish a copy of somebody's intermediate. So before such a peer is refused, what
+    it sent is verified once more, with `cryptography` and against its own domain alone.
+    """
+    try:
+        return prove(chain)
+    except UntrustedPeerError as error:
+        if len(chain) < 2:
+            raise
+        sent = [
+            x509.load_der_x509_certificate(certificate.public_bytes(ENCODING_DER))
+            for certificate in raw.get_unverified_chain() or ()
+        ]
+        try:
+            return verify_chain(sent, bundles, at=datetime.now(UTC))
+        except PeerCredentialError:
+            raise error from None
 
 
 def _leaf(raw: RawTLS) -> x509.Certificate:

@@ -8,6 +8,7 @@ then. The checks run the real objects, without a handshake, in about a milliseco
 
 from __future__ import annotations
 
+import _ssl
 import inspect
 import socket
 import ssl
@@ -24,6 +25,7 @@ _HOOKS: Final = {
 _RAW: Final = (
     "context",
     "do_handshake",
+    "get_unverified_chain",
     "get_verified_chain",
     "getpeercert",
     "owner",
@@ -60,6 +62,7 @@ def check(base: type[ssl.SSLContext] = ssl.SSLContext) -> None:
             tuple(inspect.signature(getattr(base, hook, lambda: None)).parameters) == parameters,
             f"SSLContext.{hook} has other parameters",
         )
+    _require(hasattr(_ssl, "ENCODING_DER"), "_ssl.ENCODING_DER is gone")
     calls: list[tuple[str, Any, Any]] = []
     context = _recording(base, calls)(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -15,7 +15,8 @@ names) unless subject key identifiers tell them apart. The exception is needed: 
 SPIRE's sample configuration federate. Where two appear at the same instant, the one which its key did not sign is set
 aside, and both where that decides nothing: trusting either would be a guess.
 
-What remains: a look-alike of an intermediate that we never saw, known by a peer's handshake alone.
+Where a look-alike, or a plain copy, of an intermediate ends a chain too early, `peer` verifies once more what was sent.
+What remains: a look-alike, with another key, of an intermediate that we never saw and that has no key identifier.
 """
 
 from __future__ import annotations
