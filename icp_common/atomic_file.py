@@ -36,6 +36,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o600) -
             raise
         os.fsync(directory)
     finally:
+        del data  # it may be a key, and reports of crashes print the locals of frames
         os.close(directory)
 
 
@@ -86,11 +87,14 @@ def _write_new(directory: int, name: str, data: bytes, mode: int) -> None:
     descriptor = os.open(
         name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode & 0o600, dir_fd=directory
     )
-    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-        file.write(data)
-        file.flush()
-        os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(data)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+    finally:
+        del data
 
 
 def _check_private(path: str, status: os.stat_result) -> None:

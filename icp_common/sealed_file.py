@@ -51,9 +51,10 @@ class SealKey:
         try:
             material = read_private(path, maximum=_KEY_SIZE)
         except FileNotFoundError:
-            material = secrets.token_bytes(_KEY_SIZE)
-            write_atomic(path, material, 0o600)
+            write_atomic(path, secrets.token_bytes(_KEY_SIZE), 0o600)
+            material = read_private(path, maximum=_KEY_SIZE)
         if len(material) != _KEY_SIZE:
+            del material  # reports of crashes print the locals of frames
             raise BrokenSealError(f"{os.fspath(path)} holds no key: restore it, or remove it with what it seals")
         return cls(material)
 
@@ -73,6 +74,7 @@ class SealKey:
         except FileNotFoundError:
             return None
         if not 16 <= len(material) <= _MAXIMUM_CREDENTIAL:
+            del material
             raise BrokenSealError(f"the credential {name} must have 16 to {_MAXIMUM_CREDENTIAL} bytes")
         return cls(material)
 
@@ -130,7 +132,9 @@ class SealedFile:
             OSError: nothing was changed.
         """
         nonce = secrets.token_bytes(_NONCE_SIZE)
-        write_atomic(self.path, _MAGIC + nonce + self._cipher.encrypt(nonce, state, self._bound), 0o600)
+        sealed = _MAGIC + nonce + self._cipher.encrypt(nonce, state, self._bound)
+        del state
+        write_atomic(self.path, sealed, 0o600)
 
     def remove(self) -> None:
         """Forget the state."""
