@@ -22,6 +22,7 @@ _NAMES = {
         "_prepare_for_sending",
         "_receive_goaway_frame",
         "_receive_headers_frame",
+        "_acknowledge_settings",
         "_terminate_connection",
         "open_inbound_streams",
     ),

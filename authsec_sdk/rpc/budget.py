@@ -1,5 +1,7 @@
 """Counted allowances: events in a time, bytes held. Pure: time is an argument."""
 
+from collections.abc import Callable
+
 from authsec_sdk.rpc.status import GRPCError, Status
 
 
@@ -27,25 +29,45 @@ class Allowance:
 
 
 class ByteBudget:
-    """Bytes gathered for messages that are not complete, within a bound of its own and that of its parent."""
+    """Bytes gathered for messages that are not complete, within a bound of its own and that of its parent.
 
-    __slots__ = ("_limit", "_parent", "used")
+    When the parent is full, `on_full` of the parent is asked to free something for the child that wants more, and is
+    asked again until there is room or it answers False: so it is not the next small message that pays for a hoard.
+    """
+
+    __slots__ = ("_closed", "_limit", "_parent", "on_full", "used")
 
     def __init__(self, limit: int, parent: "ByteBudget | None" = None) -> None:
         self._limit = limit
         self._parent = parent
+        self._closed = False
+        self.on_full: Callable[[ByteBudget], bool] = lambda _: False
         self.used = 0
 
     def take(self, count: int) -> None:
         """Hold `count` bytes more. Raises: GRPCError RESOURCE_EXHAUSTED, and holds none, beyond a bound."""
-        if self.used + count > self._limit:
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, "too many unfinished messages")
-        if self._parent is not None:
-            self._parent.take(count)
+        if self._closed or self.used + count > self._limit:
+            raise _exhausted()
+        parent = self._parent
+        if parent is not None:
+            while parent.used + count > parent._limit:
+                if not parent.on_full(self):
+                    raise _exhausted()
+            parent.used += count
         self.used += count
 
     def give(self, count: int) -> None:
         """Let `count` bytes go."""
-        self.used -= count
-        if self._parent is not None:
-            self._parent.give(count)
+        if not self._closed:
+            self.used -= count
+            if self._parent is not None:
+                self._parent.used -= count
+
+    def close(self) -> None:
+        """Let everything go; nothing is held from here on, and what is given back later counts no more."""
+        self.give(self.used)
+        self._closed = True
+
+
+def _exhausted() -> GRPCError:
+    return GRPCError(Status.RESOURCE_EXHAUSTED, "too many unfinished messages")

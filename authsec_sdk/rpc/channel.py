@@ -30,7 +30,7 @@ class Channel(grpclib.client.Channel):
     A call on an address that cannot be reached waits for its backoff (full jitter, at most `max_backoff`), tries once,
     and fails with UNAVAILABLE, caused by what went wrong; with several addresses the others are tried first. Calls do
     not wait for a server that is not there: that is the caller's loop. A connection the server asks to leave serves the
-    calls it has, and the next call makes another. Nothing is sent twice.
+    calls it has, and the next call makes another. Nothing is sent twice but what the server says it did not begin.
 
     Use it in one event loop, and close it there.
     """

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds before our deadline within which a server's CANCEL is taken for its own timer.
 DEADLINE_SLACK = 0.05
+#: How often a call is sent again that the server did not begin.
+MAX_REPEATS = 2
 
 _SendT = TypeVar("_SendT")
 _RecvT = TypeVar("_RecvT")
@@ -63,8 +65,12 @@ class CallWrapper(DeadlineWrapper):
                 return  # somebody else cancelled it too: that goes on
             if self._error is not None:
                 raise self._error from None
-        elif self._error is not None and exc_val is None:
+        elif self._error is not None and not isinstance(exc_val, (GRPCError, asyncio.CancelledError)):
             raise self._error
+
+    def rearm(self) -> None:
+        """Forget the error: the call begins anew."""
+        self._error = None
 
     def cancel(self, error: Exception) -> None:
         """Raise `error` in every task that is inside, and in every one that comes in later."""
@@ -109,7 +115,9 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
     _stream: CallStream
     _started_at = 0.0
     _saw_end = False
-    _sent_here = False
+    _first: "tuple[_SendT, bool] | None" = None
+    _repeats = 0
+    _wrapper: CallWrapper
 
     async def __aenter__(self) -> "ClientStream[_SendT, _RecvT]":
         self._wrapper = CallWrapper()
@@ -165,9 +173,15 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
     async def send_message(self, message: _SendT, *, end: bool = False) -> None:
         """Send one message; on a call that the server has ended it goes nowhere, and receiving says how it ended."""
         if self._send_request_done and self._stream.over:
+            await asyncio.sleep(0)  # a loop that only sends must not starve the loop it runs in
             return
+        self._first = (message, end)
         try:
             await super().send_message(message, end=end)
+        except CallTerminatedError as error:
+            if not self._may_repeat(error):
+                raise
+            await self._repeat()
         except H2Error as error:
             self._closed_under_us(error)
             self._send_message_done = True
@@ -191,10 +205,32 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
 
     async def recv_initial_metadata(self) -> None:
         """Wait for the server's headers. Raises: GRPCError, for malformed ones too."""
-        try:
-            await super().recv_initial_metadata()
-        except (KeyError, ValueError) as error:
-            raise GRPCError(Status.INTERNAL, "malformed response headers") from error
+        while True:
+            try:
+                await super().recv_initial_metadata()
+            except CallTerminatedError as error:
+                if not self._may_repeat(error):
+                    raise
+                await self._repeat()
+            except (KeyError, ValueError) as error:
+                raise GRPCError(Status.INTERNAL, "malformed response headers") from error
+            else:
+                return
+
+    def _may_repeat(self, error: CallTerminatedError) -> bool:
+        """RFC 9113 8.7: what the server says it did not begin may be sent again; gRPC calls it a transparent retry.
+
+        Only for calls with one request: it is at hand, and nobody else is about to send another.
+        """
+        return error.unprocessed and not self._cardinality.client_streaming and self._repeats < MAX_REPEATS
+
+    async def _repeat(self) -> None:
+        self._repeats += 1
+        self._release_stream()
+        self._wrapper.rearm()
+        self._send_request_done = self._send_message_done = self._end_done = False
+        message, end = cast("tuple[_SendT, bool]", self._first)
+        await self.send_message(message, end=end)
 
     async def recv_message(self) -> _RecvT | None:
         """The next message, None after the last. Raises: GRPCError, for a status that is not OK too."""

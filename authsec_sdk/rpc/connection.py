@@ -16,7 +16,7 @@ from h2.exceptions import NoAvailableStreamIDError, StreamClosedError, TooManySt
 
 from authsec_sdk.rpc import _supported  # noqa: F401 - refuses versions the repairs below do not fit
 from authsec_sdk.rpc.budget import ByteBudget
-from authsec_sdk.rpc.http2 import Http2
+from authsec_sdk.rpc.http2 import FRAME_SIZE, Http2
 from authsec_sdk.rpc.receive import ReceiveBuffer
 from authsec_sdk.rpc.status import STATUS_OF_RESET, CallTerminatedError, Status
 
@@ -73,15 +73,20 @@ class CallStream(grpclib.protocol.Stream):
         file = BytesIO(data)
         left = len(data)
         while True:
-            await self.connection.write_ready.wait()
-            if self.over or not self.closable:
+            while not self.connection.write_ready.is_set():
+                await self.connection.write_ready.wait()  # another stream may have filled it again meanwhile
+            if self.over:
+                await asyncio.sleep(0)  # a loop that only sends must not starve the loop it runs in
                 return
+            if not self.closable:
+                raise StreamClosedError(self.id)
             window = self._h2_connection.local_flow_control_window(self.id)
             if window <= 0 and left:
                 self.window_updated.clear()
                 await self.window_updated.wait()
                 continue
-            chunk = file.read(min(window, self._h2_connection.max_outbound_frame_size, left))
+            # Never more than the smallest frame: a peer that allows 16 MiB would have us write so much for each stream.
+            chunk = file.read(min(window, FRAME_SIZE, left))
             left -= len(chunk)
             self._h2_connection.send_data(self.id, chunk, end_stream=end_stream and not left)
             self.connection.flush()

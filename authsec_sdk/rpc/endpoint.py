@@ -94,7 +94,11 @@ class Endpoint:
             return ready
         if self._attempt is None or self._attempt.done():
             self._attempt = asyncio.create_task(self._connect(), name=f"connect {self.address}")
-        result = await asyncio.shield(self._attempt)
+        attempt = self._attempt
+        await asyncio.wait({attempt})
+        if attempt.cancelled():
+            raise GRPCError(Status.CANCELLED, "the channel was closed")
+        result = attempt.result()
         if isinstance(result, GRPCError):
             raise CallTerminatedError(Status.UNAVAILABLE, result.message or "", unprocessed=False) from result.__cause__
         return result

@@ -14,6 +14,7 @@ from h2.stream import StreamClosedBy
 from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
 LAST_POSSIBLE_STREAM = 2**31 - 1
+HEADER_TABLE = 4096
 FRAME_SIZE = 16384
 
 
@@ -82,6 +83,9 @@ class Http2(H2Connection):
     `on_frame` sees every frame before it is processed and may raise an h2 ProtocolError to end the connection.
     """
 
+    # How many closed streams are remembered for frames of theirs that come late; h2's 65,536 are MiB a connection.
+    MAX_CLOSED_STREAMS = 1024
+
     def __init__(
         self,
         config: H2Configuration,
@@ -117,6 +121,13 @@ class Http2(H2Connection):
         """Queue a GOAWAY and stay open: RFC 9113 6.8 lets streams up to `last_stream_id` end, h2 does not."""
         frame = GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code, additional_data=debug)
         self._prepare_for_sending([frame])
+
+    def _acknowledge_settings(self) -> list[Frame]:
+        frames = super()._acknowledge_settings()
+        # RFC 7541 4.2: an encoder may use less than the peer allows, which may be 4 GiB of our memory.
+        if self.encoder.header_table_size > HEADER_TABLE:
+            self.encoder.header_table_size = HEADER_TABLE
+        return frames
 
     def _terminate_connection(self, error_code: ErrorCodes) -> None:
         self.state_machine.process_input(ConnectionInputs.SEND_GOAWAY)

@@ -33,7 +33,8 @@ class ServerLimits:
     max_calls: int = 16384
     #: One request message; the answer is RESOURCE_EXHAUSTED before a byte of it is gathered.
     max_receive_bytes: int = 4 * MIB
-    #: Gathered but incomplete messages of one connection, and of all of them.
+    #: Gathered but incomplete messages of one connection (more: RESOURCE_EXHAUSTED), and of all of them (more: the
+    #: connection that holds the most is dropped).
     max_buffered_per_connection: int = 16 * MIB
     max_buffered: int = 256 * MIB
     #: Decoded header list of one call (advertised; hpack counts 32 bytes a field); twice as much undecoded.

@@ -52,6 +52,8 @@ class Http2Protocol(grpclib.protocol.H2Protocol):
                 events = self.connection.feed(bytes(view[start : start + SLICE]))
                 self.connection.flush()
                 for event in events:
+                    if self.connection.is_closing():
+                        return  # nothing new is begun for a peer that was dropped
                     self.processor.process(event)
                 self.connection.flush()
             except H2Error as error:

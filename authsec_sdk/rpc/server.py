@@ -20,6 +20,7 @@ from authsec_sdk.rpc.budget import ByteBudget
 from authsec_sdk.rpc.calls import Service
 from authsec_sdk.rpc.connection import monotonic
 from authsec_sdk.rpc.limits import ServerLimits
+from authsec_sdk.rpc.paced_log import PacedLog
 from authsec_sdk.rpc.peer import Interceptor, Peer
 from authsec_sdk.rpc.server_protocol import ServerProtocol, ServerStats
 
@@ -33,13 +34,14 @@ _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class _Accepted:
     """A connection from accept to end."""
 
-    __slots__ = ("peer", "protocol", "since", "task", "up")
+    __slots__ = ("begun", "evicted", "peer", "protocol", "task", "up")
 
-    def __init__(self, peer: Peer, protocol: ServerProtocol, since: float) -> None:
+    def __init__(self, peer: Peer, protocol: ServerProtocol) -> None:
         self.peer = peer
         self.protocol = protocol
-        self.since = since
-        self.up = False
+        self.begun = False  # its task has made its first step and owns the socket
+        self.evicted = False  # it is closing to make room
+        self.up = False  # the handshake is done
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -72,19 +74,26 @@ class Server:
         self._service = Service(methods, self.limits, interceptor)
         self.on_accept = on_accept
         self.stats = ServerStats()
+        self._log = PacedLog(_logger)
         self._budget = ByteBudget(self.limits.max_buffered)
+        self._budget.on_full = self._free_memory
         self._accepted: set[_Accepted] = set()
         self._per_peer: Counter[Any] = Counter()
         self._handshakes: dict[_Accepted, None] = {}  # in the order of their beginning
         self._listeners: dict[socket_module.socket, asyncio.Task[None]] = {}
         self._unlink: list[tuple[Path, int]] = []
         self._sweeper: asyncio.Task[None] | None = None
-        self._draining = False
+        self._evicting = 0
 
     @property
     def connections(self) -> int:
         """How many connections there are now, handshakes included."""
         return len(self._accepted)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes gathered of messages that are not complete."""
+        return self._budget.used
 
     async def listen_unix(self, path: str | Path, *, mode: int = 0o777) -> None:
         """Listen on a Unix socket; a path that begins with a zero byte is an abstract one.
@@ -155,7 +164,7 @@ class Server:
                 sock, address = await loop.sock_accept(listener)
             except OSError as error:
                 if error.errno in _OUT_OF_DESCRIPTORS:
-                    _logger.warning("cannot accept: %s; making room", error)
+                    self._log.warning("cannot accept: %s; making room", error)
                     self._make_room()
                     await asyncio.sleep(0.1)
                 continue
@@ -164,14 +173,16 @@ class Server:
             except Exception:
                 _logger.exception("a connection was refused by an error")
                 sock.close()
+            await asyncio.sleep(0)  # accepting returns at once while callers queue: the others must get their turn
 
     def _admit(self, sock: socket_module.socket, address: Any, ssl: ssl_module.SSLContext | None) -> None:
         limits = self.limits
         peer = Peer.of(sock, address)
-        if self._per_peer[peer.key] >= limits.max_connections_per_peer:
+        crowded = self._per_peer[peer.key] >= limits.max_connections_per_peer
+        if crowded and not self._make_room(lambda one: one.peer.key == peer.key):
             self._refuse(sock, peer, "too many connections of this peer")
             return
-        if len(self._accepted) >= self._max_connections() and not self._make_room():
+        if len(self._accepted) - self._evicting >= self._max_connections() and not self._make_room():
             self._refuse(sock, peer, "too many connections")
             return
         if self.on_accept is not None:
@@ -183,65 +194,89 @@ class Server:
         self.stats.connections_accepted += 1
         age = limits.max_connection_age
         leave_after = None if age is None else age * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, hides nothing
-        protocol = ServerProtocol(self._service, peer, self._budget, self.stats, leave_after)
-        accepted = _Accepted(peer, protocol, monotonic())
+        protocol = ServerProtocol(self._service, peer, self._budget, self.stats, leave_after, self._log)
+        accepted = _Accepted(peer, protocol)
         self._accepted.add(accepted)
         self._per_peer[peer.key] += 1
         self._handshakes[accepted] = None
         if len(self._handshakes) > limits.max_handshakes:
             self._drop_a_handshake()
         accepted.task = asyncio.get_running_loop().create_task(self._run(accepted, sock, ssl))
+        accepted.task.add_done_callback(lambda _: self._gone(accepted, sock))
+
+    def _gone(self, accepted: _Accepted, sock: socket_module.socket) -> None:
+        # A callback and not a `finally`: a task that is cancelled before its first step runs none.
+        self._accepted.discard(accepted)
+        self._evicting -= accepted.evicted
+        self._handshakes.pop(accepted, None)
+        self._per_peer[accepted.peer.key] -= 1
+        if not self._per_peer[accepted.peer.key]:
+            del self._per_peer[accepted.peer.key]
+        if not accepted.begun:
+            sock.close()
 
     def _refuse(self, sock: socket_module.socket, peer: Peer, reason: str) -> None:
         self.stats.connections_refused += 1
-        _logger.warning("refused a connection: %s peer=%s", reason, peer.address)
+        self._log.warning("refused a connection: %s peer=%s", reason, peer.address)
         sock.close()
 
     def _max_connections(self) -> int:
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return min(self.limits.max_connections, max(16, descriptors - SPARE_DESCRIPTORS))
 
-    def _make_room(self) -> bool:
-        """Close the longest idle connection of the peer that has the most of them."""
-        idle = [one for one in self._accepted if one.idle_since is not None]
+    def _make_room(self, among: Callable[[_Accepted], bool] = lambda _: True) -> bool:
+        """Close the longest idle connection of the peer that has the most of them, or else a handshake under way."""
+        idle = [one for one in self._accepted if one.idle_since is not None and among(one)]
         if not idle:
-            return False
+            return self._drop_a_handshake(among)
         victim = max(idle, key=lambda one: (self._per_peer[one.peer.key], -(one.idle_since or 0.0)))
         self.stats.connections_evicted += 1
-        victim.up = False
+        self._evict(victim)
         victim.protocol.goaway(victim.protocol.connection.h2.highest_inbound_stream_id)
         victim.protocol.connection.abort_soon()
         return True
 
-    def _drop_a_handshake(self) -> None:
-        by_peer = Counter(one.peer.key for one in self._handshakes)
-        victim = max(self._handshakes, key=lambda one: by_peer[one.peer.key])  # the first of equals: the oldest
+    def _free_memory(self, wanting: ByteBudget) -> bool:
+        """Drop the connection that holds the most unfinished messages, unless it is the one that wants more."""
+        holder = max(self._accepted, key=lambda one: one.protocol.budget.used, default=None)
+        if holder is None or holder.protocol.budget is wanting or not holder.protocol.budget.used:
+            return False
+        holder.protocol.drop("holds too many unfinished messages")
+        return True
+
+    def _drop_a_handshake(self, among: Callable[[_Accepted], bool] = lambda _: True) -> bool:
+        candidates = [one for one in self._handshakes if among(one)]
+        if not candidates:
+            return False
+        by_peer = Counter(one.peer.key for one in candidates)
+        victim = max(candidates, key=lambda one: by_peer[one.peer.key])  # the first of equals: the oldest
         self._handshakes.pop(victim)
         self.stats.handshakes_failed += 1
+        self._evict(victim)
         if victim.task is not None:
             victim.task.cancel()
+        return True
+
+    def _evict(self, victim: _Accepted) -> None:
+        victim.up = False
+        victim.evicted = True
+        self._evicting += 1
 
     async def _run(self, accepted: _Accepted, sock: socket_module.socket, ssl: ssl_module.SSLContext | None) -> None:
+        accepted.begun = True
         protocol = accepted.protocol
         try:
-            try:
-                async with asyncio.timeout(self.limits.handshake_timeout):
-                    await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock, ssl=ssl)
-            except Exception as error:  # noqa: BLE001 - TLS, the context's policy, the socket: the handshake failed
-                self.stats.handshakes_failed += 1
-                why = "handshake took too long" if isinstance(error, TimeoutError) else error
-                _logger.info("TLS handshake failed: %s peer=%s", why, accepted.peer.address)
-                return
-            finally:
-                self._handshakes.pop(accepted, None)
-            accepted.up = True
-            await protocol.lost.wait()
-            await protocol.calls.wait()
-        finally:
-            self._accepted.discard(accepted)
-            self._per_peer[accepted.peer.key] -= 1
-            if not self._per_peer[accepted.peer.key]:
-                del self._per_peer[accepted.peer.key]
+            async with asyncio.timeout(self.limits.handshake_timeout):
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock, ssl=ssl)
+        except Exception as error:  # noqa: BLE001 - TLS, the context's policy, the socket: the handshake failed
+            self.stats.handshakes_failed += 1
+            why = "handshake took too long" if isinstance(error, TimeoutError) else error
+            self._log.info("TLS handshake failed: %s peer=%s", why, accepted.peer.address)
+            return
+        self._handshakes.pop(accepted, None)
+        accepted.up = True
+        await protocol.lost.wait()
+        await protocol.calls.wait()
 
     async def _sweep(self) -> None:
         limits = self.limits
@@ -259,7 +294,6 @@ class Server:
 
         Returns when every handler has returned and every socket is closed. A second call shortens the grace.
         """
-        self._draining = True
         await self._stop_listening()
         for accepted in list(self._accepted):
             if not accepted.up and accepted.task is not None and accepted in self._handshakes:

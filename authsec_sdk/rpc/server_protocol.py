@@ -1,7 +1,6 @@
 """The server's side of one HTTP/2 connection: what a peer may do, counted; when it has to go, carried out."""
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 from h2.errors import ErrorCodes
@@ -22,12 +21,12 @@ from authsec_sdk.rpc.budget import Allowance, ByteBudget
 from authsec_sdk.rpc.calls import Calls, Service
 from authsec_sdk.rpc.connection import Connection, Processor, monotonic
 from authsec_sdk.rpc.http2 import FRAME_SIZE, LAST_POSSIBLE_STREAM, FrameBounds, Http2
+from authsec_sdk.rpc.paced_log import PacedLog
 from authsec_sdk.rpc.peer import Peer
 from authsec_sdk.rpc.protocol import Http2Protocol
 from authsec_sdk.rpc.status import CallTerminatedError, Status
 from authsec_sdk.rpc.watch import Verdict, Vitals, judge
 
-_logger = logging.getLogger(__name__)
 GOAWAY_PING = b"goaway!!"
 ALIVE_PING = b"alive???"
 
@@ -159,14 +158,23 @@ class ServerProcessor(Processor):
 class ServerProtocol(Http2Protocol):
     """One accepted connection."""
 
-    def __init__(self, service: Service, peer: Peer, budget: ByteBudget, stats: ServerStats, leave_after: float | None):
+    def __init__(
+        self,
+        service: Service,
+        peer: Peer,
+        budget: ByteBudget,
+        stats: ServerStats,
+        leave_after: float | None,
+        log: PacedLog,
+    ) -> None:
         super().__init__(client_side=False)
         self.service = service
         self.peer = peer
         self.stats = stats
+        self._log = log
         self.calls = Calls(service, peer, self._call_ended)
         self.handler = self.calls
-        self._budget = ByteBudget(service.limits.max_buffered_per_connection, budget)
+        self.budget = ByteBudget(service.limits.max_buffered_per_connection, budget)
         now = monotonic()
         self.vitals = Vitals(
             opened_at=now,
@@ -191,7 +199,7 @@ class ServerProtocol(Http2Protocol):
             stream_window=limits.stream_window,
         )
         h2 = Http2(self.h2_config, bounds, may_open=self._may_open, on_frame=self.meter.frame)
-        connection = ServerConnection(h2, transport, budget=self._budget, max_receive_bytes=limits.max_receive_bytes)
+        connection = ServerConnection(h2, transport, budget=self.budget, max_receive_bytes=limits.max_receive_bytes)
         connection.protocol = self
         processor = ServerProcessor(self.calls, connection)
         processor.protocol = self
@@ -215,6 +223,11 @@ class ServerProtocol(Http2Protocol):
             self.vitals.idle_since = monotonic()
             self.check(self.vitals.idle_since)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Nothing is gathered any more."""
+        self.budget.close()
+        super().connection_lost(exc)
+
     def fed(self) -> None:
         """After each slice of input: is something incomplete, does the peer read its answers?"""
         now = self.vitals.last_received = monotonic()
@@ -234,13 +247,14 @@ class ServerProtocol(Http2Protocol):
     def protocol_error(self, error: Exception) -> None:
         """Say why to the operator, and by GOAWAY to the peer."""
         self.stats.protocol_errors += 1
-        _logger.info("closing a connection: %s peer=%s", error, self.peer.address)
+        self._log.info("closing a connection: %s peer=%s", error, self.peer.address)
         super().protocol_error(error)
 
     def drop(self, reason: str) -> None:
         """Close at once."""
         self.stats.connections_dropped += 1
-        _logger.info("dropping a connection: %s peer=%s", reason, self.peer.address)
+        self._log.info("dropping a connection: %s peer=%s", reason, self.peer.address)
+        self.budget.close()
         self.processor.terminate_all(CallTerminatedError(Status.UNAVAILABLE, reason))
         self.connection.abort()
 

@@ -58,6 +58,14 @@ class ServerStream(grpclib.server.Stream[_RecvT, _SendT]):
         self._messages_received += 1
         return cast("_RecvT", message)
 
+    async def send_initial_metadata(self, *, metadata: Any = None) -> None:
+        """Send headers. Raises: GRPCError when the client does not take them in time."""
+        try:
+            async with asyncio.timeout(self.limits.send_timeout):
+                await super().send_initial_metadata(metadata=metadata)
+        except TimeoutError:
+            raise GRPCError(Status.DEADLINE_EXCEEDED, "the client does not read") from None
+
     async def send_message(self, message: _SendT) -> None:
         """Send one message. Raises: GRPCError when the client does not take it in time."""
         try:
