@@ -8,6 +8,7 @@ library. The same attribute is how a connection is ended from outside (`end_conn
 
 from __future__ import annotations
 
+import copy
 import ssl
 import time
 import weakref
@@ -71,14 +72,17 @@ class HandshakeGate:
             refusal = self._verifier.refused_by_openssl(error, self._generation)
             if refusal is None:
                 raise
-            self._refusal = refusal.reason, refusal.spiffe_id
-            raise refusal from error
+            self._refusal = _bare(refusal)
+            try:
+                raise refusal from error
+            finally:
+                del refusal  # else its traceback would hold it, and with it the connection, until the next collection
         # Refused unless shown otherwise, so that an interruption of the next lines leaves the gate shut.
         self._refusal = _INTERRUPTED
         try:
             peer = self._verifier.verify(self._raw, self._generation, self._begun)
         except PeerVerificationError as refusal:
-            self._refusal = refusal.reason, refusal.spiffe_id
+            self._refusal = _bare(refusal)
             raise
         owner = self._owner()
         if owner is not None:
@@ -134,6 +138,16 @@ class HandshakeGate:
         if name in _OPEN:
             return getattr(self._raw, name)
         raise AttributeError(f"{name} is not available before the peer is verified")
+
+
+def _bare(refusal: PeerVerificationError) -> _Refusal:
+    """Return what a refusal says without its tracebacks, whose frames would hold the gate that keeps it."""
+    reason: SpiffeError
+    try:
+        reason = copy.copy(refusal.reason)
+    except Exception:  # noqa: BLE001 - an authorizer's own error class, which may not allow it
+        reason = UntrustedPeerError(str(refusal.reason))
+    return reason, refusal.spiffe_id
 
 
 class _Ended:
