@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,27 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from authsec_sdk.authz import authorize_id
+from authsec_sdk.proto.spire import agent_grpc, agent_pb2, bundle_grpc, bundle_pb2, svid_grpc, svid_pb2, types_pb2
+from authsec_sdk.rpc import Channel
+from authsec_sdk.spiffe import X509SVID, BundleSet, SpiffeID, TrustDomain, X509Bundle, X509Context, X509ContextHolder
 from authsec_sdk.spire.entries import RegistrationEntry
+from authsec_sdk.spire.reserved_ids import server_id
 from authsec_sdk.spire.selectors import Selector
+from authsec_sdk.spire.wire import bundle_from_wire
+from authsec_sdk.tls import mtls_client_context, tls_client_context
+from icp_server.app import ICPServer
 from icp_server.ca.keys_memory import MemoryKeyManager
 from icp_server.ca.rotator import AuthorityRotator, CASettings
 from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.config.model import (
+    DataStore,
+    KeyManager,
+    Listeners,
+    Plugins,
+    RateLimitSwitches,
+    ServerConfig,
+)
 from icp_server.nodeattestors.registry import node_attestors
 from icp_server.services.agents import AgentService
 from icp_server.services.bundles import BundleService
@@ -135,3 +153,92 @@ async def server(store: SQLStore, clock: MovableClock) -> Server:
     entries = EntryService(store, clock)
     agents = AgentService(store, signer, node_attestors(["join_token"], store, clock), clock)
     return Server(store, signer, rotator, entries, agents, SVIDService(store, signer, entries), BundleService(store))
+
+
+@dataclass
+class LiveServer:
+    """A whole server on real sockets, and those who call it."""
+
+    config: ServerConfig
+    app: ICPServer
+    admin: Channel
+    """An operator on the Unix socket."""
+    parts: AsyncExitStack
+    key: Any = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+
+    async def bundle(self) -> X509Bundle:
+        message = await bundle_grpc.BundleStub(self.admin).GetBundle(bundle_pb2.GetBundleRequest())
+        return bundle_from_wire(message).x509_bundle()
+
+    async def caller(self, svid: X509SVID | None = None, *, bundle: X509Bundle | None = None) -> Channel:
+        """A caller over TCP, with a certificate or without one."""
+        authorities = BundleSet.of(bundle or await self.bundle())
+        holder = X509ContextHolder(X509Context((svid,) if svid else (), authorities))
+        make = mtls_client_context if svid else tls_client_context
+        context = make(holder, authorize_id(server_id(self.config.trust_domain)), alpn=("h2",))
+        return await self.parts.enter_async_context(Channel.tcp(*self.app.tcp_address, ssl=context))
+
+    async def token(self, *, node: str | None = None, ttl: int = 600) -> str:
+        request = agent_pb2.CreateJoinTokenRequest(ttl=ttl)
+        if node:
+            request.agent_id.CopyFrom(types_pb2.SPIFFEID(trust_domain=self.config.trust_domain.name, path=node))
+        return (await agent_grpc.AgentStub(self.admin).CreateJoinToken(request)).value
+
+    def csr(self, *, uri: str = "") -> bytes:
+        return Requester(self.key).csr(uris=(uri,) if uri else ())
+
+    def svid(self, message: types_pb2.X509SVID) -> X509SVID:
+        return X509SVID(tuple(map(x509.load_der_x509_certificate, message.cert_chain)), self.key)
+
+    async def attest(self, token: str | None = None) -> X509SVID:
+        """Become an agent by a join token."""
+        params = agent_pb2.AttestAgentRequest.Params(
+            data=types_pb2.AttestationData(
+                type="join_token", payload=(token or await self.token(node="/node")).encode()
+            ),
+            params=agent_pb2.AgentX509SVIDParams(csr=self.csr()),
+        )
+        stub = agent_grpc.AgentStub(await self.caller())
+        async with stub.AttestAgent.open() as stream:
+            await stream.send_message(agent_pb2.AttestAgentRequest(params=params), end=True)
+            answer = await stream.recv_message()
+            assert answer is not None
+            return self.svid(answer.result.svid)
+
+    async def mint(self, path: str, *, ttl: int = 0) -> X509SVID:
+        request = svid_pb2.MintX509SVIDRequest(csr=self.csr(uri=f"{self.config.trust_domain.id}{path}"), ttl=ttl)
+        return self.svid((await svid_grpc.SVIDStub(self.admin).MintX509SVID(request)).svid)
+
+
+StartServer = Callable[..., Awaitable[LiveServer]]
+
+
+@pytest.fixture
+async def start_server(trust_domain: TrustDomain) -> AsyncIterator[StartServer]:
+    """Start servers: `await start_server(audit_log_enabled=True)`; a folder given twice is a restart."""
+    async with AsyncExitStack() as parts:
+
+        async def start(folder: Path | None = None, *, parts: AsyncExitStack = parts, **settings: Any) -> LiveServer:
+            if folder is None:
+                folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a Unix socket's path must be short
+                parts.callback(shutil.rmtree, folder, ignore_errors=True)
+            config = ServerConfig(
+                trust_domain=trust_domain,
+                data_dir=folder / "data",
+                plugins=Plugins(
+                    DataStore(folder / "data/db.sqlite3"), KeyManager(folder / "keys.json"), frozenset({"join_token"})
+                ),
+                listeners=Listeners("127.0.0.1", 0, folder / "private/api.sock"),
+                rate_limits=RateLimitSwitches(attestation=False, signing=False),
+            )
+            app = await parts.enter_async_context(ICPServer(replace(config, **settings)))
+            admin = await parts.enter_async_context(Channel.unix(str(config.listeners.socket_path)))
+            return LiveServer(replace(config, **settings), app, admin, parts)
+
+        yield start
+
+
+@pytest.fixture
+async def live(start_server: StartServer) -> LiveServer:
+    """A running server with its limits off."""
+    return await start_server()
