@@ -68,12 +68,14 @@ class Calls(AbstractHandler):
             release_stream()
             self._ended()
             return
-        task = asyncio.get_running_loop().create_task(self._serve(stream, headers, release_stream))
+        task = asyncio.get_running_loop().create_task(self._serve(stream, headers))
         self._tasks[stream] = task
         self._unfinished.add(task)
-        task.add_done_callback(lambda done: self._done(stream, done))
+        # In a callback and not in the task: one that is reset before its first step runs no `finally`.
+        task.add_done_callback(lambda done: self._done(stream, done, release_stream))
 
-    def _done(self, stream: CallStream, task: asyncio.Task[None]) -> None:
+    def _done(self, stream: CallStream, task: asyncio.Task[None], release: Callable[[], None]) -> None:
+        release()
         self._tasks.pop(stream, None)
         self._unfinished.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -104,13 +106,11 @@ class Calls(AbstractHandler):
         while self._unfinished:
             await asyncio.wait(self._unfinished)
 
-    async def _serve(self, stream: CallStream, headers: Headers, release: Callable[[], None]) -> None:
+    async def _serve(self, stream: CallStream, headers: Headers) -> None:
         try:
             await self._answer(stream, dict(headers), headers)
         except H2Error:
             _logger.debug("the client left during a call", exc_info=True)
-        finally:
-            release()
 
     async def _answer(self, stream: CallStream, fields: dict[str, str], headers: Headers) -> None:
         if not self._is_grpc(stream, fields):

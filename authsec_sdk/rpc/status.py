@@ -1,7 +1,6 @@
 """How a call ends: status codes, messages, and details (google.rpc.Status) in a trailer of their own."""
 
 import base64
-import binascii
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -96,5 +95,5 @@ def decode_bin(value: str) -> bytes:
     stripped = value.rstrip("=")
     try:
         return base64.b64decode(stripped + "=" * (-len(stripped) % 4), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
+    except ValueError as error:
         raise ValueError(f"not base64: {error}") from error
