@@ -18,7 +18,7 @@ SO_PEERPIDFD = 77
 
 _UCRED = struct.Struct("=iII")
 _DESCRIPTOR = struct.Struct("=i")
-_NOT_OFFERED = frozenset({errno.ENOPROTOOPT, errno.EINVAL, errno.EOPNOTSUPP, errno.ENODATA})
+_PEER_ENDED = frozenset({errno.ESRCH, errno.EINVAL, errno.ENODATA})  # which of them depends on the kernel's version
 _ALL_IDS = 0xFFFFFFFF
 
 
@@ -156,8 +156,8 @@ def _refuse_overflow(kind: str, identity: int) -> None:
 
 
 def _own_map(kind: str) -> tuple[int, str]:
-    overflow = int(Path(f"/proc/sys/kernel/overflow{kind}").read_text("ascii"))
-    return overflow, Path(f"/proc/self/{kind}_map").read_text("ascii")
+    overflow = int(Path(f"/proc/sys/kernel/overflow{kind}").read_text("utf-8"))
+    return overflow, Path(f"/proc/self/{kind}_map").read_text("utf-8")
 
 
 def _facts(process: Process) -> ProcessFacts:
@@ -171,9 +171,9 @@ def _pidfd(connection: HasSocketOptions, pid: int) -> int | None:
     try:
         (pidfd,) = _DESCRIPTOR.unpack(connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, _DESCRIPTOR.size))
     except OSError as error:
-        if error.errno == errno.ESRCH:
+        if error.errno in _PEER_ENDED:
             raise CallerGoneError(f"process {pid} has ended") from error
-        if error.errno not in _NOT_OFFERED:
+        if error.errno != errno.ENOPROTOOPT:
             raise
         return _open_pidfd(pid)
     try:
@@ -197,7 +197,7 @@ def _open_pidfd(pid: int) -> int | None:
 
 
 def _pid_of(pidfd: int) -> int:
-    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text("ascii").splitlines():
+    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text("utf-8").splitlines():
         key, _, value = line.partition(":")
         if key == "Pid":
             with contextlib.suppress(ValueError):
