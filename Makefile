@@ -63,7 +63,7 @@ soak: $(VENV)/.developers ## The slow tests: long rotations, restarts under load
 
 interop: $(VENV)/.developers ## The matrix against upstream (SPIRE_SERVER_BIN, SPIRE_AGENT_BIN), printed as a table
 	@$(BIN)/python -m tools.ensure_go
-	$(BIN)/python -m pytest -m interop tests/interop -s $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q tests/interop/matrix $(PYTEST_ARGS)
 
 format: $(VENV)/.developers ## Rewrite the code in the project's style
 	$(BIN)/ruff format .

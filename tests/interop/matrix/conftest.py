@@ -227,3 +227,32 @@ def cell(request: pytest.FixtureRequest) -> Iterator[Cell]:
     finally:
         running.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what docs/interop.md holds: one row a scenario, one column a cell, and the versions."""
+    rows: dict[str, dict[str, str]] = {}
+    marks = {"passed": "yes", "failed": "**NO**", "error": "**NO**", "skipped": "–"}
+    for outcome, mark in marks.items():
+        for report in terminalreporter.stats.get(outcome, []):
+            name, _, cell_id = str(getattr(report, "nodeid", "")).partition("[")
+            if "/matrix/" in name and cell_id and getattr(report, "when", "call") in ("call", "setup"):
+                scenario = name.rsplit("::test_", 1)[-1].replace("_", " ")
+                rows.setdefault(scenario, {})[cell_id.removesuffix("]").split("@")[0]] = mark
+    if not rows:
+        return
+    columns = [str(cell.id) for cell in CELLS]
+    write = terminalreporter.write_line
+    write("")
+    write(
+        "| scenario | "
+        + " | ".join(column.replace("-", " ").replace("server ", "server, ") for column in columns)
+        + " |"
+    )
+    write("|---|" + "---|" * len(columns))
+    for scenario, cells in rows.items():
+        write(f"| {scenario} | " + " | ".join(cells.get(column, "–") for column in columns) + " |")
+    for kind in ("server", "agent"):
+        if binary := os.environ.get(f"SPIRE_{kind.upper()}_BIN") or shutil.which(f"spire-{kind}"):
+            done = subprocess.run([binary, "-version"], capture_output=True, text=True, check=False)
+            write(f"upstream {kind}: {(done.stdout or done.stderr).strip()}")
