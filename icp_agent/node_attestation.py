@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Connect = Callable[[X509Bundle | None], AbstractAsyncContextManager[AttestationAPI]]
 """Opens a connection that believes servers of this bundle; of None: any server."""
 
-_FIRST_PAUSE: Final = timedelta(seconds=2)
+_FIRST_PAUSE: Final = timedelta(seconds=1)
 _MAXIMUM_PAUSE: Final = timedelta(minutes=1)
 _random = random.SystemRandom()
 

@@ -124,16 +124,12 @@ class BootstrapClient:
         stub = agent_grpc.AgentStub(self._channel)
         async with stub.AttestAgent.open(timeout=DEADLINE) as stream:
             await stream.send_message(request)
-            while True:
-                answer = await stream.recv_message()
-                if answer is None:
-                    await stream.recv_trailing_metadata()  # says why, if it is not OK
-                    raise MalformedAnswerError("the server ended the attestation without a result")
-                if answer.WhichOneof("step") != "challenge":
-                    break
+            while (answer := await stream.recv_message()) and answer.WhichOneof("step") == "challenge":
                 response = await attestation.respond(answer.challenge)
                 await stream.send_message(agent_pb2.AttestAgentRequest(challenge_response=response))
             await stream.end()
+        if answer is None:
+            raise MalformedAnswerError("the server ended the attestation without a result")
         svid = svid_from_wire(answer.result.svid)
         bundle = await bundle_grpc.BundleStub(self._channel).GetBundle(bundle_pb2.GetBundleRequest(), timeout=DEADLINE)
         return Attested(svid, bundle_from_wire(bundle), answer.result.reattestable)
@@ -298,7 +294,9 @@ class ServerClient:
 async def _next(stream: _SyncStream) -> entry_pb2.SyncAuthorizedEntriesResponse:
     message = await stream.recv_message()
     if message is None:
-        await stream.recv_trailing_metadata()  # says why, if it is not OK
+        await stream.end()
+        if stream.trailing_metadata is None:
+            await stream.recv_trailing_metadata()  # raises the call's status, unless it is OK
         raise MalformedAnswerError("the server ended the sync before it was complete")
     return message
 
