@@ -14,15 +14,15 @@ from pathlib import Path
 
 PATIENCE = 30.0
 
-# Connects, tells so, then obeys lines of Python, answering each with a line.
+# Connects, tells so, then obeys pieces of Python (one a line, quoted), answering each with a line.
 _CHILD = """
-import ctypes, os, socket, sys
+import ast, ctypes, os, socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.connect(sys.argv[1])
 os.set_inheritable(s.fileno(), True)
 print("connected", flush=True)
 for line in sys.stdin:
-    exec(line)
+    exec(ast.literal_eval(line))
     print("done", flush=True)
 """
 
@@ -38,9 +38,9 @@ class Peer:
     def pid(self) -> int:
         return self.process.pid
 
-    def tell(self, line: str) -> None:
-        """Let the child run a line of Python, and wait until it has."""
-        self._send(line)
+    def tell(self, code: str) -> None:
+        """Let the child run some Python, and wait until it has."""
+        self._send(code)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "done\n"
 
@@ -56,9 +56,9 @@ class Peer:
         self.process.kill()
         self.process.wait(PATIENCE)
 
-    def _send(self, line: str) -> None:
+    def _send(self, code: str) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
+        self.process.stdin.write(ascii(code) + "\n")
         self.process.stdin.flush()
 
 
