@@ -116,6 +116,8 @@ def _body(response: http.client.HTTPResponse, url: str, deadline: float) -> byte
             raise ServerUnavailableError(f"trust bundle URL {url!r} serves more than {MAXIMUM_BUNDLE_BYTES} bytes")
         if time.monotonic() > deadline:
             raise ServerUnavailableError(f"trust bundle URL {url!r} takes more than {_DOWNLOAD_SECONDS:.0f} s")
+    if response.length:
+        raise ServerUnavailableError(f"unable to fetch trust bundle URL {url!r}: it ends before its announced end")
     return bytes(body)
 
 

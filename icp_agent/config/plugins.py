@@ -30,15 +30,17 @@ def read_plugins(section: Fields) -> Plugins:
         ConfigurationError: a plugin is missing, unknown, external, or comes later; or its data is wrong.
     """
     with section:
-        key_manager, keys = _one(section, "KeyManager", _KEY_MANAGERS, frozenset())
-        directory = _key_manager(key_manager, keys)
-        attestor, data = _one(section, "NodeAttestor", frozenset(NODE_ATTESTORS), LATER_NODE_ATTESTORS)
-        data.finish()
+        key_managers = _enabled(section, "KeyManager", _KEY_MANAGERS, frozenset())
+        node_attestors = _enabled(section, "NodeAttestor", frozenset(NODE_ATTESTORS), LATER_NODE_ATTESTORS)
         workload = _enabled(section, "WorkloadAttestor", frozenset(WORKLOAD_ATTESTORS), LATER_WORKLOAD_ATTESTORS)
-        if not workload:
-            raise section.error("plugins: at least one WorkloadAttestor must be configured")
-        unix = _unix(workload["unix"])
         _enabled(section, "SVIDStore", frozenset(), _LATER_STORES)
+    key_manager, keys = _one(section, "KeyManager", key_managers)
+    directory = _key_manager(key_manager, keys)
+    attestor, data = _one(section, "NodeAttestor", node_attestors)
+    data.finish()
+    if not workload:
+        raise section.error("plugins: at least one WorkloadAttestor must be configured")
+    unix = _unix(workload["unix"])
     return Plugins(directory, attestor, unix)
 
 
@@ -46,13 +48,14 @@ _KEY_MANAGERS = frozenset({"disk", "memory"})
 
 
 def _key_manager(name: str, data: Fields) -> Path | None:
+    if name == "memory":
+        data.finish()
+        return None
     with data:
-        if name == "memory":
-            return None
         directory = data.text("directory")
-        if not directory:
-            raise data.error("the KeyManager 'disk' needs a 'directory'")
-        return Path(directory)
+    if not directory:
+        raise data.error("the KeyManager 'disk' needs a 'directory'")
+    return Path(directory)
 
 
 def _unix(data: Fields) -> UnixAttestorSettings:
@@ -62,8 +65,7 @@ def _unix(data: Fields) -> UnixAttestorSettings:
         )
 
 
-def _one(section: Fields, kind: str, known: frozenset[str], later: frozenset[str]) -> tuple[str, Fields]:
-    found = _enabled(section, kind, known, later)
+def _one(section: Fields, kind: str, found: Mapping[str, Fields]) -> tuple[str, Fields]:
     if len(found) != 1:
         raise section.error(f"plugins: exactly one {kind} must be configured, not {len(found)}", kind)
     return next(iter(found.items()))

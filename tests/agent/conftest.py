@@ -273,10 +273,10 @@ class RunningAgent:
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self.agent.run(self.service))
-        assert self.config.socket_path is not None
-        await eventually(lambda: self.config.socket_path.exists() or self._task.done())
+        await eventually(lambda: self.phase is not Phase.STARTING or self._task.done())
         if self._task.done():
-            self._task.result()
+            task, self._task = self._task, None
+            task.result()
 
     async def stop(self) -> int | None:
         if self._task is None:
