@@ -171,6 +171,7 @@ def end_connections(generation: Generation, text: str) -> int:
     for owner in generation.connections():
         if owner._generation is generation and owner._sslobj is not None:
             owner._sslobj = _Ended(text)
+            owner._generation = None
             ended += 1
     return ended
 
@@ -180,7 +181,7 @@ class _PeerKnown:
 
     _sslobj: Any
     _spiffe_context: SpiffeSSLContext
-    _generation: Generation  # kept alive, and with it the list by which its connections are found
+    _generation: Generation | None = None  # kept alive, and with it the list by which its connections are found
     _peer_spiffe_id: SpiffeID | None = None
 
     @property

@@ -8,8 +8,6 @@ import ssl
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -20,6 +18,7 @@ from authsec_sdk.tls.connection import end_connections
 from authsec_sdk.tls.errors import IdentityUnavailableError
 from authsec_sdk.tls.generation import Generation, unloadable
 from authsec_sdk.tls.limits import TLSLimits, TokenBucket
+from authsec_sdk.tls.listening import listen
 from authsec_sdk.tls.role import Role
 from authsec_sdk.tls.settings import Settings
 from authsec_sdk.tls.trust import Seniority, SetAside, TrustPlan, plan_trust
@@ -30,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _BURST_SECONDS: Final = 5.0
 _SETTINGS_KEPT: Final = 16
+_LOG_LINES_PER_SECOND: Final = 1.0
+_LOG_BURST: Final = 20.0
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +67,7 @@ class Generations:
         self._seniority = _seniority_of(source)
         self._lock = threading.Lock()
         self._bucket = TokenBucket(limits.rebuilds_per_second, limits.rebuilds_per_second * _BURST_SECONDS)
+        self._log_bucket = TokenBucket(_LOG_LINES_PER_SECOND, _LOG_BURST)
         self._numbers = itertools.count(1)
         self._built: Built | None = None
         self._behind = False
@@ -74,7 +76,7 @@ class Generations:
         self._complaint = ""
         self._users: weakref.WeakValueDictionary[int, _User] = weakref.WeakValueDictionary()
         _ALL.add(self)
-        _listen(self, source)
+        listen(self, source)
 
     def register(self, user: _User) -> None:
         """Whenever a snapshot arrives, build for the settings that `user` then has, too; as long as it lives."""
@@ -159,7 +161,7 @@ class Generations:
             self._behind = False
             return
         if last is not None and not self._bucket.take(time.monotonic()):
-            if not self._behind:
+            if not self._behind and self._log_bucket.take(time.monotonic()):
                 logger.warning(
                     "Updates come faster than rebuilds_per_second=%g; some are put off role=%s",
                     self.limits.rebuilds_per_second,
@@ -239,10 +241,8 @@ class Generations:
         newest = set(map(id, self._built.generations.values())) if self._built is not None else set()
         older = [generation for generation in self.alive() if id(generation) not in newest]
         for generation in older[: max(0, len(older) + len(newest) - self.limits.live_generations)]:
-            ended = end_connections(
-                generation,
-                f"this connection outlived {self.limits.live_generations} rotations (live_generations); open a new one",
-            )
+            text = f"this connection outlived live_generations={self.limits.live_generations}; open a new one"
+            ended = end_connections(generation, text)
             logger.warning(
                 "More than live_generations=%d are alive; ended connections=%d of generation=%d role=%s",
                 self.limits.live_generations,
@@ -254,10 +254,12 @@ class Generations:
     def _tell(self, plan: TrustPlan) -> None:
         """Log what is wrong with a plan, each thing once as long as it lasts."""
         now = [str(each) for each in plan.set_aside] + list(plan.warnings)
+        told = self._told & set(now)
         for text in now:
-            if text not in self._told:
+            if text not in told and self._log_bucket.take(time.monotonic()):
+                told.add(text)
                 logger.warning("Not trusted as published: %s", text)
-        self._told = set(now)
+        self._told = told
 
     def _admitted(self) -> frozenset[TrustDomain] | None:
         return None if self._authorizer is None else self._authorizer.trust_domains()
@@ -279,31 +281,3 @@ def _seniority_of(source: X509ContextSource) -> Seniority:
 def all_generations() -> list[Generations]:
     """Everything of this kind in the process. For a forked child, where no other thread changes it meanwhile."""
     return list(_ALL)
-
-
-# --- listening, without keeping a context alive ---------------------------------------------------------------------
-
-_REMOVERS: deque[Callable[[], None]] = deque()
-"""What ends the listening of contexts that are gone. Finalizers run anywhere, also below a lock of the source, so they
-only leave word here; the next context to be made, or the listener itself when called, does it."""
-
-
-def _listen(generations: Generations, source: X509ContextSource) -> None:
-    while _REMOVERS:
-        try:
-            remove = _REMOVERS.popleft()
-        except IndexError:  # another thread was faster
-            break
-        remove()
-    reference = weakref.ref(generations)
-    cell: list[Callable[[], None]] = []
-
-    def listener(context: X509Context) -> None:
-        alive = reference()
-        if alive is not None:
-            alive.on_published(context)
-        elif cell:
-            cell[0]()
-
-    cell.append(source._add_listener(listener))  # the one internal port between sources and TLS
-    weakref.finalize(generations, _REMOVERS.append, cell[0]).atexit = False

@@ -52,6 +52,15 @@ def check(base: type[ssl.SSLContext] = ssl.SSLContext) -> None:
     Raises:
         ImportError: one is not as it was.
     """
+    try:
+        _check(base)
+    except ImportError:
+        raise
+    except Exception as error:  # a part that is missing altogether, or takes other arguments
+        _require(False, f"{type(error).__name__}: {error}")
+
+
+def _check(base: type[ssl.SSLContext]) -> None:
     _require(
         base.__module__ == "ssl",
         f"ssl.SSLContext has been replaced by {base.__module__} (truststore.inject_into_ssl?); "
