@@ -75,8 +75,8 @@ proto: $(VENV)/.developers ## Generate the protobuf code again, bit by bit the s
 bench: $(VENV)/.developers ## Every number the README states, measured again
 	$(BIN)/python -m bench
 
-docs: $(VENV)/.developers ## Draw the README's picture again and check every link
-	$(BIN)/python -m tools.check_docs
+docs: $(VENV)/.developers ## Run the documentation's code and follow its links
+	$(BIN)/python -m pytest -q tests/docs $(PYTEST_ARGS)
 
 lock: $(VENV)/.made ## Resolve the locks again
 	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" requirements-uv.in -o requirements-uv.txt

@@ -5,6 +5,7 @@ from typing import Any
 
 ROTATIONS_WANTED = 2
 CALLS_WANTED = 200
+_LINE_EACH = 100
 
 Event = dict[str, Any]
 
@@ -61,8 +62,10 @@ class Story:
     def _on_listening(self, event: Event) -> str:
         return f"{self.payments} listens on 127.0.0.1:{event['port']}"
 
-    def _on_calls(self, event: Event) -> str:
+    def _on_calls(self, event: Event) -> str | None:
         self.calls, self.failures = event["calls"], event["failures"]
+        if self.calls % _LINE_EACH:
+            return None
         return f"{event['caller']} called {event['callee']}: {self.calls} calls, {self.failures} failures"
 
     def _on_call_failed(self, event: Event) -> str:
