@@ -22,7 +22,7 @@ from icp_server.audit.trail import AuditTrail
 from icp_server.ca.keys import KeyManager, KeyType
 from icp_server.ca.keys_disk import DiskKeyManager
 from icp_server.ca.keys_memory import MemoryKeyManager
-from icp_server.ca.lifecycle import CALifecycle
+from icp_server.ca.lifecycle import TICK, CALifecycle
 from icp_server.ca.rotator import AuthorityRotator, CASettings
 from icp_server.ca.server_identity import ServerIdentity
 from icp_server.ca.signer import Lifetimes, SVIDSigner
@@ -37,7 +37,7 @@ from icp_server.grpc_api.interceptor import Interceptor
 from icp_server.grpc_api.limits import RateLimits
 from icp_server.grpc_api.local_peer import LocalPeer, check_admitted
 from icp_server.grpc_api.svid import SVIDAPI
-from icp_server.housekeeping import Housekeeping
+from icp_server.housekeeping import EVERY, Housekeeping
 from icp_server.nodeattestors.registry import node_attestors
 from icp_server.ports import Clock
 from icp_server.services.agents import AgentService
@@ -73,12 +73,28 @@ class _Services:
     svids: SVIDService
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the server looks after itself."""
+
+    rotation: timedelta = TICK
+    housekeeping: timedelta = EVERY
+
+
 class ICPServer:
     """One server. `async with` starts it (what fails is cleaned up) and stops it; `run` keeps it going in between."""
 
-    def __init__(self, config: ServerConfig, *, clock: Clock = utc_now, telemetry: Telemetry | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        clock: Clock = utc_now,
+        telemetry: Telemetry | None = None,
+        pace: Pace = Pace(),
+    ) -> None:
         self._config = config
         self._clock = clock
+        self._pace = pace
         self._counters = ServerCounters(telemetry or Telemetry())
         self._parts = contextlib.AsyncExitStack()
         self._lifecycle: CALifecycle
@@ -143,7 +159,7 @@ class ICPServer:
         make_private_folder(path.parent)
         database = await self._parts.enter_async_context(await Database.open(path))
         store = await SQLStore.bind(database, self._config.trust_domain, self._clock)
-        self._housekeeping = Housekeeping(store, self._clock)
+        self._housekeeping = Housekeeping(store, self._clock, every=self._pace.housekeeping)
         return store
 
     async def _start_authority(self, store: SQLStore, signer: SVIDSigner) -> ServerIdentity:
@@ -151,7 +167,7 @@ class ICPServer:
         settings = CASettings(config.lifetimes.ca, KeyType(config.ca_key_type), config.ca_subject)
         rotator = AuthorityRotator(store, self._key_manager(), signer, settings, self._clock)
         identity = ServerIdentity(store, signer, self._clock)
-        self._lifecycle = CALifecycle(rotator, identity, self._clock)
+        self._lifecycle = CALifecycle(rotator, identity, self._clock, tick=self._pace.rotation)
         await self._lifecycle.start()
         return identity
 

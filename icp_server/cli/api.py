@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -62,6 +63,9 @@ class APICommand:
             asyncio.run(_talk(path, console, talk))
         except GRPCError as error:
             console.err(f"Error: {rpc_error(error)}")
+            return 1
+        except BrokenPipeError:  # whoever read our output has gone (`| head`): no error of ours, and nobody to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except (SpiffeError, OSError, ValueError) as error:
             console.err(f"Error: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -218,7 +219,13 @@ async def start_server(trust_domain: TrustDomain) -> AsyncIterator[StartServer]:
     """Start servers: `await start_server(audit_log_enabled=True)`; a folder given twice is a restart."""
     async with AsyncExitStack() as parts:
 
-        async def start(folder: Path | None = None, *, parts: AsyncExitStack = parts, **settings: Any) -> LiveServer:
+        async def start(
+            folder: Path | None = None,
+            *,
+            parts: AsyncExitStack = parts,
+            options: dict[str, Any] | None = None,
+            **settings: Any,
+        ) -> LiveServer:
             if folder is None:
                 folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a Unix socket's path must be short
                 parts.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -231,7 +238,7 @@ async def start_server(trust_domain: TrustDomain) -> AsyncIterator[StartServer]:
                 listeners=Listeners("127.0.0.1", 0, folder / "private/api.sock"),
                 rate_limits=RateLimitSwitches(attestation=False, signing=False),
             )
-            app = await parts.enter_async_context(ICPServer(replace(config, **settings)))
+            app = await parts.enter_async_context(ICPServer(replace(config, **settings), **(options or {})))
             admin = await parts.enter_async_context(Channel.unix(str(config.listeners.socket_path)))
             return LiveServer(replace(config, **settings), app, admin, parts)
 
@@ -242,3 +249,15 @@ async def start_server(trust_domain: TrustDomain) -> AsyncIterator[StartServer]:
 async def live(start_server: StartServer) -> LiveServer:
     """A running server with its limits off."""
     return await start_server()
+
+
+@pytest.fixture
+def unused_port() -> Callable[[], int]:
+    """A port nobody listened on a moment ago, for programs that cannot say which one they got."""
+
+    def find() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
