@@ -58,13 +58,14 @@ def _document(path: str) -> Any:
 
 def _entry(value: Any, where: str) -> types_pb2.Entry:
     fields = _known(value, _ENTRY, where)
-    attributes = fields.pop("additional_attributes", None)
+    selectors = [_selector(selector, where) for selector in fields.get("selectors", [])]
+    attributes = _known(fields.get("additional_attributes", {}), _ATTRIBUTES, f"{where}: additional_attributes")
     try:
         entry = types_pb2.Entry(
             id=fields.get("entry_id", ""),
-            spiffe_id=id_message(fields.get("spiffe_id", "")),
-            parent_id=id_message(fields.get("parent_id", "")),
-            selectors=[_selector(selector, where) for selector in fields.get("selectors", [])],
+            spiffe_id=_id(fields, "spiffe_id"),
+            parent_id=_id(fields, "parent_id"),
+            selectors=selectors,
             x509_svid_ttl=int32(fields.get("x509_svid_ttl", 0), "x509_svid_ttl"),
             jwt_svid_ttl=int32(fields.get("jwt_svid_ttl", 0), "jwt_svid_ttl"),
             federates_with=fields.get("federates_with", []),
@@ -79,10 +80,16 @@ def _entry(value: Any, where: str) -> types_pb2.Entry:
         )
     except (SpiffeError, ValueError) as error:
         raise CommandError(f"{where}: {error}") from error
-    if attributes is not None:
-        known = _known(attributes, _ATTRIBUTES, f"{where}: additional_attributes")
-        entry.additional_attributes.CopyFrom(types_pb2.Entry.AdditionalAttributes(**known))
+    if "additional_attributes" in fields:
+        entry.additional_attributes.CopyFrom(types_pb2.Entry.AdditionalAttributes(**attributes))
     return entry
+
+
+def _id(fields: Mapping[str, Any], key: str) -> types_pb2.SPIFFEID:
+    try:
+        return id_message(fields.get(key, ""))
+    except SpiffeError as error:
+        raise CommandError(f"{key}: {error}") from error
 
 
 def _selector(value: Any, where: str) -> types_pb2.Selector:

@@ -1,8 +1,0 @@
-"""gRPC here is asyncio's alone."""
-
-import pytest
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
