@@ -89,6 +89,7 @@ class ClientProtocol(Http2Protocol):
         self._keepalive = keepalive
         self._keepalive_timeout = keepalive_timeout
         self._timer: asyncio.TimerHandle | None = None
+        self._pinged_at: float | None = None
         self._ready = asyncio.Event()
 
     def build(self, transport: asyncio.Transport) -> tuple[Connection, Processor]:
@@ -102,7 +103,7 @@ class ClientProtocol(Http2Protocol):
         processor = ClientProcessor(self.handler, connection)
         processor.protocol = self
         if self._keepalive is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._keepalive, self._check_alive, None)
+            self._timer = asyncio.get_running_loop().call_later(self._keepalive, self._check_alive)
         return connection, processor
 
     @property
@@ -133,20 +134,19 @@ class ClientProtocol(Http2Protocol):
         super().connection_lost(exc)
         self._ready.set()
 
-    def _check_alive(self, pinged_at: float | None) -> None:
+    def _check_alive(self) -> None:
         assert self._keepalive is not None
         now = monotonic()
-        delay = self._keepalive
-        if pinged_at is not None and self.last_received < pinged_at:
+        if self._pinged_at is not None and self.last_received >= self._pinged_at:
+            self._pinged_at = None
+        waited = 0.0 if self._pinged_at is None else now - self._pinged_at
+        if waited >= self._keepalive_timeout:
             self.processor.terminate_all(CallTerminatedError(Status.UNAVAILABLE, "keepalive: no answer to a PING"))
             self.connection.abort()
             return
-        pinged_at = None
-        silent = now - self.last_received
-        if self.processor.streams and silent >= self._keepalive:
+        if self._pinged_at is None and self.processor.streams and now - self.last_received >= self._keepalive:
             self.connection.h2.ping(b"keepaliv")
             self.connection.flush()
-            pinged_at, delay = now, self._keepalive_timeout
-        elif silent < self._keepalive:
-            delay = self._keepalive - silent
-        self._timer = asyncio.get_running_loop().call_later(delay, self._check_alive, pinged_at)
+            self._pinged_at = now
+        delay = min(self._keepalive, self._keepalive_timeout - waited)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._check_alive)

@@ -249,6 +249,8 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
         self._saw_end = True
         if not self._recv_trailing_metadata_done:
             await self.recv_trailing_metadata()
+        if not self._cardinality.server_streaming and not self._messages_received:
+            raise GRPCError(Status.INTERNAL, "the call ended well without an answer")
         return None
 
     async def recv_trailing_metadata(self) -> None:
@@ -308,6 +310,10 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
         ended = self._end_done or not self._cardinality.client_streaming or self._stream.over
         if not (self._saw_end or (not self._cardinality.server_streaming and ended)):
             return
+        while not self._saw_end and not self._cardinality.server_streaming:
+            await self.recv_message()
+            if self._messages_received > 1:
+                raise GRPCError(Status.INTERNAL, "more than one answer to a call that has one")
         if not self._recv_initial_metadata_done:
             await self.recv_initial_metadata()
         if not self._recv_trailing_metadata_done:

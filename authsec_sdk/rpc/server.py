@@ -1,7 +1,6 @@
 """The server's end: listens, admits, serves and drains; every bound of `ServerLimits` is kept here or below."""
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -9,7 +8,6 @@ import random
 import resource
 import socket as socket_module
 import ssl as ssl_module
-import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,12 +18,12 @@ from authsec_sdk.rpc.budget import ByteBudget
 from authsec_sdk.rpc.calls import Service
 from authsec_sdk.rpc.connection import monotonic
 from authsec_sdk.rpc.limits import ServerLimits
+from authsec_sdk.rpc.listen import BACKLOG, BoundPath, bind_tcp, bind_unix
 from authsec_sdk.rpc.paced_log import PacedLog
 from authsec_sdk.rpc.peer import Interceptor, Peer
 from authsec_sdk.rpc.server_protocol import ServerProtocol, ServerStats
 
 _logger = logging.getLogger(__name__)
-BACKLOG = 1024
 #: Descriptors left to the rest of the process.
 SPARE_DESCRIPTORS = 128
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -81,7 +79,7 @@ class Server:
         self._per_peer: Counter[Any] = Counter()
         self._handshakes: dict[_Accepted, None] = {}  # in the order of their beginning
         self._listeners: dict[socket_module.socket, asyncio.Task[None]] = {}
-        self._unlink: list[tuple[Path, int]] = []
+        self._unlink: list[BoundPath] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._evicting = 0
 
@@ -101,18 +99,9 @@ class Server:
         A socket nobody listens on any more is replaced, one that is in use is not. `mode` is set before anybody can
         connect. The directory is the caller's to protect. Raises: OSError.
         """
-        name = os.fspath(path)
-        sock = socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM)
-        try:
-            if not name.startswith("\0"):
-                _remove_stale(Path(name))
-            sock.bind(name)
-            if not name.startswith("\0"):
-                self._unlink.append(_publish(Path(name), mode))
-            sock.listen(BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
+        sock, bound = bind_unix(os.fspath(path), mode)
+        if bound is not None:
+            self._unlink.append(bound)
         self._start(sock, None)
 
     async def listen_tcp(
@@ -122,28 +111,11 @@ class Server:
 
         The context must offer ALPN ``h2``, or Go clients refuse to speak. Raises: OSError.
         """
-        loop = asyncio.get_running_loop()
-        infos = await loop.getaddrinfo(
-            host or None, port, type=socket_module.SOCK_STREAM, flags=socket_module.AI_PASSIVE
-        )
-        bound: list[socket_module.socket] = []
-        try:
-            for family, kind, proto, _, address in dict.fromkeys(infos):
-                sock = socket_module.socket(family, kind, proto)
-                bound.append(sock)
-                sock.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_REUSEADDR, 1)
-                if family == socket_module.AF_INET6:
-                    sock.setsockopt(socket_module.IPPROTO_IPV6, socket_module.IPV6_V6ONLY, 1)
-                sock.bind((address[0], port, *address[2:]))
-                port = sock.getsockname()[1]
-                sock.listen(BACKLOG)
-        except BaseException:
-            for sock in bound:
-                sock.close()
-            raise
+        bound = await bind_tcp(host, port)
         for sock in bound:
             self._start(sock, ssl)
-        return bound[0].getsockname()[0], port
+        address = bound[0].getsockname()
+        return address[0], address[1]
 
     async def listen_socket(self, sock: socket_module.socket, ssl: ssl_module.SSLContext | None = None) -> None:
         """Listen on a socket made elsewhere (socket activation); it is closed with the server."""
@@ -158,10 +130,9 @@ class Server:
             self._sweeper = loop.create_task(self._sweep(), name="rpc sweep")
 
     async def _accept(self, listener: socket_module.socket, ssl: ssl_module.SSLContext | None) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                sock, address = await loop.sock_accept(listener)
+                sock, address = await _next_connection(listener)
             except OSError as error:
                 if error.errno in _OUT_OF_DESCRIPTORS:
                     self._log.warning("cannot accept: %s; making room", error)
@@ -280,8 +251,16 @@ class Server:
 
     async def _sweep(self) -> None:
         limits = self.limits
-        times = (limits.handshake_timeout, limits.header_timeout, limits.max_idle, limits.keepalive_timeout)
-        interval = min([1.0, *(time / 4 for time in times if time), limits.age_grace / 4 or 1.0])
+        times = (
+            limits.handshake_timeout,
+            limits.header_timeout,
+            limits.max_idle,
+            limits.max_connection_age,
+            limits.age_grace,
+            limits.keepalive_time,
+            limits.keepalive_timeout,
+        )
+        interval = min([1.0, *(time / 4 for time in times if time)])
         while True:
             await asyncio.sleep(max(interval, 0.01))
             now = monotonic()
@@ -339,10 +318,8 @@ class Server:
         for sock in self._listeners:
             sock.close()
         self._listeners.clear()
-        for path, inode in self._unlink:
-            with contextlib.suppress(OSError):
-                if path.stat().st_ino == inode:
-                    path.unlink()
+        for bound in self._unlink:
+            bound.remove()
         self._unlink.clear()
 
     async def __aenter__(self) -> Self:
@@ -354,27 +331,24 @@ class Server:
         await self.close()
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove a socket nobody listens on. Raises: OSError EADDRINUSE if somebody does, or if it is no socket."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EADDRINUSE, "there is a file in the socket's place", str(path))
-    with socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
+async def _next_connection(listener: socket_module.socket) -> tuple[socket_module.socket, Any]:
+    """As `loop.sock_accept`, which loses the accepted socket, and so leaks it, when it is cancelled at that moment."""
+    loop = asyncio.get_running_loop()
+    while True:
         try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except FileNotFoundError:
-            return
-    raise OSError(errno.EADDRINUSE, "another process listens on this socket", str(path))
+            sock, address = listener.accept()
+        except (BlockingIOError, InterruptedError):
+            readable: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(listener, _settle, readable)
+            try:
+                await readable
+            finally:
+                loop.remove_reader(listener)
+        else:
+            sock.setblocking(False)
+            return sock, address
 
 
-def _publish(path: Path, mode: int) -> tuple[Path, int]:
-    """Set the mode; what is needed to remove this very socket at the end."""
-    path.chmod(mode)
-    return path, path.stat().st_ino
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

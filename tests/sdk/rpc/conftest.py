@@ -1,10 +1,12 @@
 """An echo service on our server, a peer that speaks raw HTTP/2, and a server in a process of its own to be attacked."""
 
 import asyncio
+import datetime
 import importlib.util
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,9 @@ from typing import Any
 
 import anyio
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hpack import Decoder, Encoder
 from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, SettingsFrame
 
@@ -44,6 +49,75 @@ def load_echo() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@dataclass
+class TLSFiles:
+    """A CA, and PEM files of a server and a client from it."""
+
+    ca: Path
+    server: tuple[Path, Path]
+    client: tuple[Path, Path]
+    stranger: tuple[Path, Path]
+
+    def server_context(self) -> ssl.SSLContext:
+        """Asks for a client certificate and does not insist."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.server)
+        context.load_verify_locations(self.ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    def client_context(self, pair: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(self.ca)
+        context.set_alpn_protocols(["h2"])
+        if pair is not None:
+            context.load_cert_chain(*pair)
+        return context
+
+
+def _certificate(name: str, issuer: Any = None) -> tuple[x509.Certificate, Any]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    signer_name, signer_key = (subject, key) if issuer is None else (issuer[0].subject, issuer[1])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(signer_name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://x/{name}")]), False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer_key.public_key()), False)
+    )
+    return builder.sign(signer_key, hashes.SHA256()), key
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> TLSFiles:
+    folder = tmp_path_factory.mktemp("tls")
+
+    def save(name: str, pair: tuple[x509.Certificate, Any]) -> tuple[Path, Path]:
+        cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+        cert.write_bytes(pair[0].public_bytes(serialization.Encoding.PEM))
+        pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        key.write_bytes(pair[1].private_bytes(pem, pkcs8, serialization.NoEncryption()))
+        return cert, key
+
+    ca, other = _certificate("ca"), _certificate("other-ca")
+    return TLSFiles(
+        save("ca", ca)[0],
+        save("server", _certificate("server", ca)),
+        save("client", _certificate("client", ca)),
+        save("stranger", _certificate("stranger", other)),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -510,6 +510,16 @@ async def test_lines_a_peer_causes_are_paced(serve: Any, raw: Any, caplog: pytes
     assert 1 <= sum("closing a connection" in record.getMessage() for record in caplog.records) < 30
 
 
+async def test_our_header_table_does_not_grow_to_what_the_peer_allows(serve: Any, raw: Any) -> None:
+    """SETTINGS_HEADER_TABLE_SIZE is what the peer would remember, up to 4 GiB; our encoder must not match it."""
+    async with serve(max_resets=10**6) as served, raw.connect(served.path, HEADER_TABLE_SIZE=2**32 - 1) as client:
+        client.decoder.max_allowed_table_size = 2**32 - 1
+        for stream in range(1, 400, 2):
+            client.write(client.request(stream, f"/interop.Echo/{stream:0900}", end=True))
+            assert (await client.until(HeadersFrame, stream=stream)).fields["grpc-status"] == "12"
+        assert client.decoder.header_table_size <= 4096
+
+
 # --- draining
 
 
