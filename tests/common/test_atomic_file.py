@@ -152,6 +152,6 @@ def test_a_failed_write_leaves_no_content_in_its_frames(tmp_path: Path) -> None:
     (path / "inside").touch()
     with pytest.raises(OSError, match="state") as caught:
         write_atomic(path, bytes.fromhex("6b6579") * 3)
-    frames = [entry.frame for entry in caught.traceback if entry.path.name == "atomic_file.py"]
+    frames = [entry.frame for entry in caught.traceback if Path(entry.path).name == "atomic_file.py"]
     assert frames
     assert not any("keykeykey" in repr(value) for frame in frames for value in frame.f_locals.values())

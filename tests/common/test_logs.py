@@ -21,9 +21,11 @@ def _restored_logging() -> Iterator[None]:
     root.handlers, root.level = handlers, level
 
 
-def lines(log_format: str, level: str = "DEBUG", **options: bool) -> tuple[io.StringIO, logging.Logger]:
+def lines(
+    log_format: str, level: str = "DEBUG", *, source_location: bool = False
+) -> tuple[io.StringIO, logging.Logger]:
     stream = io.StringIO()
-    logs.configure(level=level, log_format=log_format, stream=stream, **options)
+    logs.configure(level=level, log_format=log_format, stream=stream, source_location=source_location)
     return stream, logging.getLogger("tests.log")
 
 

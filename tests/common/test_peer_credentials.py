@@ -118,6 +118,17 @@ def test_a_reused_number_is_never_the_caller(peer: Any, connection: socket.socke
             other.kill()
 
 
+def test_a_descriptor_of_another_process_is_not_the_callers(peer: Any, connection: socket.socket) -> None:
+    class Confused(WithoutPidfd):
+        def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes:
+            if optname == SO_PEERPIDFD:
+                return struct.pack("=i", os.pidfd_open(os.getpid()))
+            return super().getsockopt(level, optname, buflen)
+
+    with pytest.raises(CallerGoneError, match="has ended"):
+        PeerCredentials.of(Confused(connection))
+
+
 def test_a_caller_that_executes_another_program_is_gone(
     peer: Any, connection: socket.socket, identify: Identify
 ) -> None:

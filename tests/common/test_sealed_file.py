@@ -158,7 +158,7 @@ def test_keys_are_never_shown_or_copied(make: Make, tmp_path: Path) -> None:
 
 
 def locals_of(name: str, caught: pytest.ExceptionInfo[BaseException]) -> list[object]:
-    frames = [entry.frame for entry in caught.traceback if entry.path.name == name]
+    frames = [entry.frame for entry in caught.traceback if Path(entry.path).name == name]
     assert frames
     return [value for frame in frames for value in frame.f_locals.values()]
 

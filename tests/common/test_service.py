@@ -107,6 +107,7 @@ if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(12345)
     os.setuid(12345)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # changing the user hid memory already
 if sys.argv[1] == "hidden":
     async def main(daemon):
         assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
@@ -117,7 +118,6 @@ if sys.argv[1] == "hidden":
         return 0
     service.run(main)
 else:
-    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
     print("ready", flush=True)
     sys.stdin.read()
 """

@@ -52,7 +52,12 @@ def test_hostile_labels_cannot_fill_memory() -> None:
 
 def test_threads_lose_no_count() -> None:
     counter = Telemetry().counter("c", "")
-    threads = [threading.Thread(target=lambda: [counter.increment() for _ in range(2000)]) for _ in range(8)]
+
+    def count() -> None:
+        for _ in range(2000):
+            counter.increment()
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -198,6 +198,17 @@ async def test_a_bind_mount_does_not_lend_its_path(
     assert sha256("/usr/bin/sort") != sha256(sleep)
 
 
+async def test_no_path_from_another_mount_namespace_even_where_it_would_be_right(
+    start_peer: Callable[..., Any], take_up: TakeUp, can_unshare: Callable[..., bool], sleep: Path
+) -> None:
+    if not can_unshare("-U", "-r", "-m"):
+        pytest.skip("making namespaces is not permitted here (unshare)")
+    with start_peer("unshare", "-U", "-r", "-m") as peer:
+        peer.become(str(sleep), "60")
+        selectors = await UnixAttestor(discover_path=True).attest(take_up())
+    assert texts(selectors, "path", "sha256") == [f"sha256:{sha256(sleep)}"]
+
+
 async def test_path_and_digest_can_be_borrowed_by_any_process_of_the_user(
     peer: Any, listener: socket.socket, sleep: Path
 ) -> None:
