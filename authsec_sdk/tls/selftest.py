@@ -56,7 +56,7 @@ def check(base: type[ssl.SSLContext] = ssl.SSLContext) -> None:
         _check(base)
     except ImportError:
         raise
-    except Exception as error:  # a part that is missing altogether, or takes other arguments
+    except Exception as error:  # noqa: BLE001 - a part that is missing altogether, or takes other arguments
         _require(False, f"{type(error).__name__}: {error}")
 
 
