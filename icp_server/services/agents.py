@@ -66,13 +66,10 @@ class AgentService:
             FailedPrecondition: no such attestor is configured.
             PermissionDenied: the agent is banned, or data that counts once was used before.
         """
-        for missing, part in (
-            ("X509-SVID parameters CSR", csr),
-            ("attestation data type", data_type),
-            ("attestation data payload", payload),
-        ):
+        parts = {"CSR": csr, "attestation data type": data_type, "attestation data payload": payload}
+        for name, part in parts.items():
             if not part:
-                raise InvalidArgument(f"malformed param: missing {missing}")
+                raise InvalidArgument(f"malformed param: missing {name}")
         attestor = self._attestors.get(data_type)
         if attestor is None:
             raise FailedPrecondition(f'error getting node attestor: could not find node attestor type "{data_type}"')

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Row
+from sqlalchemy import ColumnElement, Row, and_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
@@ -114,9 +114,8 @@ async def hydrate(scope: Scope, connection: AsyncConnection, rows: Sequence[Row[
         federated: defaultdict[int, list[TrustDomain]] = defaultdict(list)
         owner = entry_federates_with.c.entry_row_id
         query = scope.select(entry_federates_with, owner, bundles.c.name).where(owner.in_(owners))
-        query = query.join(bundles, bundles.c.id == entry_federates_with.c.bundle_id).order_by(
-            entry_federates_with.c.id
-        )
+        query = query.join(bundles, and_(bundles.c.id == entry_federates_with.c.bundle_id, scope.where(bundles)))
+        query = query.order_by(entry_federates_with.c.id)
         for row_id, name in await connection.execute(query):
             federated[row_id].append(TrustDomain(name))
         made += [_entry(row, tuple(selectors[row.id]), tuple(federated[row.id])) for row in chunk]

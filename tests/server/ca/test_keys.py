@@ -88,6 +88,7 @@ ED = base64.b64encode(
     ["", "{", "[]", "null", '{"keys": 1}', '{"keys": {"A": 1}}', '{"keys": {"A": "!!"}}', '{"keys": {"A": "AAAA"}}',
      '{"keys": {"A": "' + P256[:80] + '"}}', '{"keys": {"A": "' + ED + '"}}', '{"keys": {"A": "' + P256 + '"}',
      "[" * 100_000],
+    ids=range(12),  # the contents differ from run to run
 )  # fmt: skip
 def test_a_malformed_file_is_refused_and_not_shown(folder: Path, content: str) -> None:
     path = folder / "keys.json"

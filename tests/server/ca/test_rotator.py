@@ -1,0 +1,298 @@
+"""Authorities over their life: published before they sign, found again after a restart, written by one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from authsec_sdk.spiffe import X509SVID, TrustDomain
+from icp_server.ca.journal import JournalError, decode_journal, encode_journal
+from icp_server.ca.keys import KeyManager, KeyType
+from icp_server.ca.keys_disk import DiskKeyManager
+from icp_server.ca.keys_memory import MemoryKeyManager
+from icp_server.ca.lifecycle import CALifecycle
+from icp_server.ca.rotator import AuthorityRotator, CASettings
+from icp_server.ca.server_identity import ServerIdentity
+from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.domain.ca_slots import Status
+from icp_server.domain.errors import JournalConflictError, StoreError, Unavailable
+from icp_server.store.database import Database
+from icp_server.store.handle import SQLStore
+
+pytestmark = pytest.mark.anyio
+TD = TrustDomain("example.org")
+
+
+class CA:
+    """A server's CA over a store, as after a start of the process."""
+
+    def __init__(self, store: SQLStore, keys: KeyManager, clock: Any, **settings: Any) -> None:
+        self.store, self.clock = store, clock
+        self.signer = SVIDSigner(store.trust_domain, Lifetimes(), clock)
+        self.rotator = AuthorityRotator(store, keys, self.signer, CASettings(**settings), clock)
+        self.identity = ServerIdentity(store, self.signer, clock)
+        self.lifecycle = CALifecycle(self.rotator, self.identity, clock, tick=timedelta(milliseconds=5))
+
+    @property
+    def active(self) -> str:
+        return self.signer.authority.record.authority_id
+
+    @property
+    def states(self) -> list[tuple[str, str]]:
+        return [(record.slot, record.status.value) for record in self.rotator.journal.records]
+
+    async def published(self) -> set[str]:
+        bundle = await self.store.bundles.get(self.store.trust_domain)
+        assert bundle is not None
+        return {
+            root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+            for root in bundle.x509_authorities
+        }
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> DiskKeyManager:
+    folder = tmp_path / "keys"
+    folder.mkdir(mode=0o700)
+    return DiskKeyManager(folder / "keys.json")
+
+
+async def test_the_first_authority_is_active_at_once(store: SQLStore, clock: Any) -> None:
+    ca = CA(store, MemoryKeyManager(), clock)
+    with pytest.raises(Unavailable):
+        _ = ca.signer.authority
+    await ca.rotator.start()
+    assert ca.states == [("A", "active")]
+    assert await ca.published() == {ca.active}
+    assert not await ca.rotator.tick()
+
+
+async def test_the_next_one_is_published_long_before_it_signs(store: SQLStore, clock: Any) -> None:
+    ca = CA(store, MemoryKeyManager(), clock)
+    await ca.rotator.start()
+    first = ca.active
+    clock.forward(hours=12)
+    assert await ca.rotator.tick()
+    assert ca.states == [("A", "active"), ("B", "prepared")]
+    assert ca.active == first
+    assert len(await ca.published()) == 2
+    assert not await ca.rotator.tick()
+    clock.forward(hours=8)
+    assert await ca.rotator.tick()
+    assert ca.states == [("A", "old"), ("B", "active")]
+    assert ca.active != first
+    assert await ca.published() == {first, ca.active}
+    clock.forward(hours=4)
+    assert await ca.rotator.tick()
+    assert ca.states == [("A", "old"), ("B", "active"), ("A", "prepared")]
+
+
+async def test_after_a_long_absence_there_is_a_new_authority_at_once(
+    store: SQLStore, clock: Any, keys: DiskKeyManager
+) -> None:
+    first = CA(store, keys, clock)
+    await first.rotator.start()
+    clock.forward(days=3)
+    again = CA(store, keys, clock)
+    await again.rotator.start()
+    assert again.active != first.active
+    assert again.states[-1] == ("A", "active") or again.states[-1] == ("B", "active")
+    assert again.active in await again.published()
+
+
+async def test_keys_on_disk_carry_authorities_over_a_restart(store: SQLStore, clock: Any, keys: DiskKeyManager) -> None:
+    first = CA(store, keys, clock)
+    await first.rotator.start()
+    clock.forward(hours=12)
+    await first.rotator.tick()
+    again = CA(store, keys, clock)
+    await again.rotator.start()
+    assert again.active == first.active
+    assert again.states == [("A", "active"), ("B", "prepared")]
+    prepared = first.rotator.journal.having(Status.PREPARED)
+    assert prepared is not None
+    clock.forward(hours=8)
+    await again.rotator.tick()
+    assert again.active == prepared.authority_id
+    assert len(await again.published()) == 2
+
+
+async def test_keys_in_memory_leave_the_old_root_in_the_bundle(store: SQLStore, clock: Any) -> None:
+    first = CA(store, MemoryKeyManager(), clock)
+    await first.rotator.start()
+    again = CA(store, MemoryKeyManager(), clock)
+    await again.rotator.start()
+    assert await again.published() == {first.active, again.active}
+    assert len(await store.journals.all()) == 2
+
+
+async def test_a_lost_key_is_replaced(store: SQLStore, clock: Any, keys: DiskKeyManager) -> None:
+    """The journal says A is active, but the key in slot A is another: as after a kill between key and journal."""
+    first = CA(store, keys, clock)
+    await first.rotator.start()
+    clock.forward(hours=12)
+    await first.rotator.tick()
+    prepared = first.rotator.journal.having(Status.PREPARED)
+    assert prepared is not None
+    keys.generate("x509-CA-A", KeyType.EC_P256)
+    again = CA(store, keys, clock)
+    await again.rotator.start()
+    assert again.active == prepared.authority_id
+    keys.generate("x509-CA-B", KeyType.EC_P256)
+    keys.generate("x509-CA-A", KeyType.EC_P256)
+    third = CA(store, keys, clock)
+    await third.rotator.start()
+    assert third.active not in (first.active, prepared.authority_id)
+
+
+async def test_two_servers_on_one_journal_do_not_both_write_it(
+    store: SQLStore, clock: Any, keys: DiskKeyManager
+) -> None:
+    one = CA(store, keys, clock)
+    await one.rotator.start()
+    two = CA(store, keys, clock)
+    await two.rotator.start()
+    assert one.active == two.active
+    clock.forward(hours=12)
+    await one.rotator.tick()
+    with pytest.raises(JournalConflictError):
+        await two.rotator.tick()
+    clock.forward(hours=8)
+    for _ in range(4):  # whoever is behind reads again, and goes on from there
+        for ca in (one, two):
+            try:
+                await ca.rotator.tick()
+            except JournalConflictError:
+                continue
+    assert one.signer.authority.record.status is not None
+    assert one.active in await one.published()
+    assert two.active in await two.published()
+
+
+@pytest.mark.parametrize("key_type", list(KeyType), ids=lambda key_type: key_type.value)
+async def test_key_types(store: SQLStore, clock: Any, key_type: KeyType) -> None:
+    ca = CA(store, MemoryKeyManager(), clock, key_type=key_type)
+    await ca.lifecycle.start()
+    svid = ca.identity.holder.x509_context.svid
+    assert str(svid.id) == "spiffe://example.org/spire/server"
+
+
+async def test_pruning_keeps_what_may_still_be_needed(store: SQLStore, clock: Any, keys: DiskKeyManager) -> None:
+    ca = CA(store, keys, clock)
+    await ca.rotator.start()
+    first = ca.active
+    clock.forward(hours=20)
+    await ca.rotator.tick()
+    assert len(await ca.published()) == 2
+    clock.forward(hours=27)  # the first expired 23 h ago
+    assert not await ca.rotator.prune()
+    clock.forward(hours=2)
+    assert await ca.rotator.prune()
+    assert first not in await ca.published()
+    await ca.rotator.tick()
+    clock.forward(days=15)
+    await ca.rotator.tick()
+    await ca.rotator.prune()
+    records = {record.authority_id for record in ca.rotator.journal.records}
+    assert first not in records
+    assert ca.active in records
+
+
+async def test_pruning_forgets_journals_of_servers_long_gone(store: SQLStore, clock: Any) -> None:
+    await CA(store, MemoryKeyManager(), clock).rotator.start()
+    clock.forward(days=14)
+    ca = CA(store, MemoryKeyManager(), clock)
+    await ca.rotator.start()
+    await ca.rotator.prune()
+    assert len(await store.journals.all()) == 2
+    clock.forward(days=2)
+    await ca.rotator.tick()
+    await ca.rotator.prune()
+    assert len(await store.journals.all()) == 1
+
+
+async def test_the_servers_own_svid_is_renewed_at_half_life(store: SQLStore, clock: Any) -> None:
+    ca = CA(store, MemoryKeyManager(), clock)
+    await ca.lifecycle.start()
+    first = ca.identity.holder.x509_context
+    assert isinstance(first.svid, X509SVID)
+    assert first.bundles.require(TD).contains_der(ca.signer.authority.record.certificate)
+    clock.forward(minutes=29, seconds=50)  # half of an hour and ten seconds
+    assert not await ca.identity.refresh()
+    clock.forward(seconds=20)
+    assert await ca.identity.refresh()
+    second = ca.identity.holder.x509_context
+    assert second.svid.leaf != first.svid.leaf
+    assert second.svid.private_key is not first.svid.private_key
+    second.svid.leaf.verify_directly_issued_by(x509.load_der_x509_certificate(ca.signer.authority.record.certificate))
+
+
+async def test_a_new_root_is_published_to_the_listener_without_a_new_svid(store: SQLStore, clock: Any) -> None:
+    ca = CA(store, MemoryKeyManager(), clock, ca_ttl=timedelta(minutes=50))
+    await ca.lifecycle.start()
+    before = ca.identity.holder.x509_context
+    clock.forward(minutes=25)
+    await ca.lifecycle.step()
+    after = ca.identity.holder.x509_context
+    assert len(after.bundles.require(TD)) == 2
+    assert len(before.bundles.require(TD)) == 1
+
+
+async def test_the_lifecycle_goes_on_after_a_failure(
+    database: Database, store: SQLStore, clock: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A database that fails for a while stops neither the loop nor what can go on without it."""
+    ca = CA(store, MemoryKeyManager(), clock)
+    await ca.lifecycle.start()
+    running = asyncio.create_task(ca.lifecycle.run())
+    try:
+        await database.close()
+        (tmp_path / "server.sqlite3").rename(tmp_path / "away")
+        (tmp_path / "server.sqlite3").mkdir()
+        clock.forward(hours=13)
+        async with asyncio.timeout(20):
+            while "Unable to rotate X509 CA" not in caplog.text or "Could not rotate server SVID" not in caplog.text:
+                await asyncio.sleep(0.01)
+        (tmp_path / "server.sqlite3").rmdir()
+        (tmp_path / "away").rename(tmp_path / "server.sqlite3")
+        async with asyncio.timeout(20):
+            while ca.states != [("A", "active"), ("B", "prepared")]:
+                await asyncio.sleep(0.01)
+            while len(ca.identity.holder.x509_context.bundles.require(TD)) != 2:
+                await asyncio.sleep(0.01)
+        assert not running.done()
+    finally:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await database.close()
+
+
+async def test_a_journal_reads_back(store: SQLStore, clock: Any) -> None:
+    ca = CA(store, MemoryKeyManager(), clock)
+    await ca.rotator.start()
+    clock.forward(hours=12)
+    await ca.rotator.tick()
+    assert decode_journal(encode_journal(ca.rotator.journal)) == ca.rotator.journal
+    assert b"PRIVATE" not in encode_journal(ca.rotator.journal)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b"", b"null", b"[]", b"{}", b'{"version": 1}', b'{"version": 2, "x509": []}', b'{"version": 1, "x509": [1]}',
+     b'{"version": 1, "x509": [{"slot": "C"}]}', b"\xff", b'{"version": 1, "x509": 7}',
+     b'{"version": 1, "x509": [{"slot": "A", "authority_id": "zz"}]}'],
+)  # fmt: skip
+async def test_a_malformed_journal_keeps_the_server_from_starting(store: SQLStore, clock: Any, wrong: bytes) -> None:
+    """Starting with a new authority would look like a theft to every agent: somebody has to look first."""
+    with pytest.raises(JournalError):
+        decode_journal(wrong)
+    await store.journals.create(wrong)
+    ca = CA(store, MemoryKeyManager(), clock)
+    with pytest.raises(StoreError, match="CA journal"):
+        await ca.rotator.start()
