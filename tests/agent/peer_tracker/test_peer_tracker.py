@@ -153,11 +153,11 @@ async def test_a_caller_that_changes_meanwhile_gets_nothing(
 async def test_a_caller_that_moves_to_another_mount_namespace_meanwhile_gets_nothing(
     credentials: PeerCredentials, peer: Any, can_unshare: Callable[..., bool]
 ) -> None:
-    if not can_unshare("-m"):
+    if not can_unshare("-U", "-m"):
         pytest.skip("making namespaces is not permitted here (unshare)")
 
     async def meanwhile() -> None:
-        await anyio.to_thread.run_sync(peer.tell, "assert ctypes.CDLL(None).unshare(0x20000) == 0")
+        await anyio.to_thread.run_sync(peer.tell, "assert ctypes.CDLL(None).unshare(0x10020000) == 0")
 
     with pytest.raises(CallerGoneError, match="changed while it was attested"):
         await attest_peer(credentials, [Attestor("a", "1", first=meanwhile)], deadline=30)
