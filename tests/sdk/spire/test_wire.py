@@ -221,7 +221,10 @@ def test_a_masked_update_needs_no_other_field_and_looks_at_none() -> None:
     message = types_pb2.Entry(id="e", hint="new", dns_names=["..."])
     changes = wire.entry_changes_from_wire(message, HOME, types_pb2.EntryMask(hint=True, admin=True))
     assert (changes.id, changes.hint, changes.admin) == ("e", "new", False)
-    assert changes.spiffe_id is changes.selectors is changes.dns_names is changes.jwt_svid_include_jti is None
+    assert changes.spiffe_id is None
+    assert changes.selectors is None
+    assert changes.dns_names is None
+    assert changes.jwt_svid_include_jti is None
 
 
 def test_an_update_without_mask_replaces_all(make_entry: Callable[..., RegistrationEntry]) -> None:
@@ -274,8 +277,8 @@ def test_wrong_chains_are_refused(chain: list[object]) -> None:
         wire.svid_from_wire(message)
 
 
-def spki(key: object) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+def spki(key: ec.EllipticCurvePublicKey | x25519.X25519PublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.mark.parametrize(
