@@ -37,12 +37,12 @@ from icp_server.grpc_api.interceptor import Interceptor
 from icp_server.grpc_api.limits import RateLimits
 from icp_server.grpc_api.local_peer import LocalPeer, check_admitted
 from icp_server.grpc_api.svid import SVIDAPI
-from icp_server.housekeeping import EVERY, Housekeeping
 from icp_server.nodeattestors.registry import node_attestors
 from icp_server.ports import Clock
 from icp_server.services.agents import AgentService
 from icp_server.services.bundles import BundleService
 from icp_server.services.entries import EntryService
+from icp_server.services.housekeeping import EVERY, Housekeeping
 from icp_server.services.svids import SVIDService
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore

@@ -138,7 +138,8 @@ class EntryAPI(entry_grpc.EntryBase):
         stream: grpclib.server.Stream[entry_pb2.SyncAuthorizedEntriesRequest, entry_pb2.SyncAuthorizedEntriesResponse],
     ) -> None:
         """Send the calling agent what it may serve: all at once when it is little, else revisions and what it asks."""
-        await sync_authorized_entries(stream, await self._entries.authorized(current_request().agent))
+        request = current_request()
+        await sync_authorized_entries(stream, await self._entries.authorized(request.agent), request.admit)
 
     def _new_entry(self, message: types_pb2.Entry) -> RegistrationEntry | ServiceError:
         try:

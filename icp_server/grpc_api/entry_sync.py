@@ -7,7 +7,7 @@ takes the size of the first page of revisions for its own page size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import grpclib.server
@@ -27,12 +27,19 @@ _T = TypeVar("_T")
 
 
 async def sync_authorized_entries(
-    stream: SyncStream, entries: Sequence[RegistrationEntry], *, page_size: int = PAGE_SIZE
+    stream: SyncStream,
+    entries: Sequence[RegistrationEntry],
+    readmit: Callable[[], Awaitable[None]],
+    *,
+    page_size: int = PAGE_SIZE,
 ) -> None:
     """Serve one synchronization over one snapshot of the entries; ends when the agent closes or cancels its side.
 
+    `readmit` judges the agent anew before each later answer: a call that goes on must not outlive a ban.
+
     Raises:
         InvalidArgument: the first request names ids, or its mask leaves out the revision number.
+        PermissionDenied: what `readmit` raises.
     """
     first = await request_of(stream)
     if first.ids:
@@ -50,6 +57,7 @@ async def sync_authorized_entries(
         await stream.send_message(entry_pb2.SyncAuthorizedEntriesResponse(entry_revisions=revisions, more=more))
     by_id = {entry.id: entry for entry in entries}
     while (request := await stream.recv_message()) is not None:
+        await readmit()
         # A mask in a later request is ignored and unknown ids are skipped: the entry may be gone since. Each id is
         # answered once, so that a long list of one id is not a way to ask for a long answer.
         asked = [by_id[entry_id] for entry_id in sorted(set(request.ids)) if entry_id in by_id]

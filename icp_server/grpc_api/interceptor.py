@@ -30,11 +30,11 @@ class Interceptor:
         Raises:
             GRPCError: the call is refused or failed.
         """
-        request = Request(method=call.method, caller=caller_of(call.peer), trail=self._trail)
+        request = Request(method=call.method, caller=caller_of(call.peer), gate=self._gate, trail=self._trail)
         call.attributes[ATTRIBUTE] = request
         self._counters.calls.increment(method=call.method)
         try:
-            request.admission = await self._gate.admit(call.method, request.caller)
+            await request.admit()
             await proceed()
         except ServiceError as error:
             self._counters.refusals.increment(status=status_name(status_of(error).value))

@@ -14,7 +14,7 @@ from icp_server.domain.agent import Agent
 from icp_server.domain.errors import Internal
 from icp_server.grpc_api.caller import Caller
 from icp_server.grpc_api.errors import status_name
-from icp_server.grpc_api.gate import Admission
+from icp_server.grpc_api.gate import Admission, Gate
 
 ATTRIBUTE: Final = "icp_server.request"
 
@@ -25,11 +25,20 @@ class Request:
 
     method: str
     caller: Caller
+    gate: Gate
     trail: AuditTrail
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     admission: Admission | None = None
     _fields: dict[str, object] = field(default_factory=dict)
     _items_recorded: bool = False
+
+    async def admit(self) -> None:
+        """Judge the caller, as it stands now: before the handler runs, and again while a stream goes on.
+
+        Raises:
+            PermissionDenied: the caller may not, or no longer, make this call.
+        """
+        self.admission = await self.gate.admit(self.method, self.caller)
 
     @property
     def agent(self) -> Agent:

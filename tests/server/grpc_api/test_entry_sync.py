@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
-from authsec_sdk.proto.spire import entry_grpc, entry_pb2, types_pb2
-from authsec_sdk.rpc import Channel, GRPCError, Server, Status
+from authsec_sdk.proto.spire import agent_grpc, agent_pb2, entry_grpc, entry_pb2, types_pb2
+from authsec_sdk.rpc import Channel, GRPCError, Server, Status, error_details
 from authsec_sdk.spire.wire import AUTHORIZED_ENTRY_MASK
 from icp_server.grpc_api.entry_sync import PAGE_SIZE, sync_authorized_entries
 
@@ -110,6 +111,24 @@ async def test_an_agent_may_leave_in_the_middle(live: Any) -> None:
     assert page.more
 
 
+async def test_a_ban_counts_in_the_middle_of_a_synchronization(live: Any) -> None:
+    svid = await live.attest()
+    stub = entry_grpc.EntryStub(await live.caller(svid))
+    await _create(live, PAGE_SIZE + 3)
+    async with stub.SyncAuthorizedEntries.open(timeout=30) as stream:
+        await stream.send_message(Request(output_mask=AUTHORIZED_ENTRY_MASK))
+        for _ in range(2):
+            assert await stream.recv_message() is not None
+        agent_id = types_pb2.SPIFFEID(trust_domain="example.org", path=svid.id.path)
+        await agent_grpc.AgentStub(live.admin).BanAgent(agent_pb2.BanAgentRequest(id=agent_id))
+        await stream.send_message(Request(ids=["e00000"]), end=True)
+        with pytest.raises(GRPCError) as caught:
+            await stream.recv_message()
+    details = error_details(caught.value, types_pb2.PermissionDeniedDetails)
+    assert details is not None
+    assert details.reason == types_pb2.PermissionDeniedDetails.AGENT_BANNED
+
+
 async def test_an_agent_gets_its_own_entries_and_no_others(live: Any) -> None:
     stub = entry_grpc.EntryStub(await live.caller(await live.attest(await live.token(node="/elsewhere"))))
     await _create(live, 2)
@@ -125,7 +144,7 @@ async def test_page_boundaries(new_entry: Any, tmp_path: Any) -> None:
 
     class Two(entry_grpc.EntryBase):
         async def SyncAuthorizedEntries(self, stream: Any) -> None:
-            await sync_authorized_entries(stream, entries, page_size=2)
+            await sync_authorized_entries(stream, entries, anyio.lowlevel.checkpoint, page_size=2)
 
     async with Server([Two()]) as server:
         await server.listen_unix(tmp_path / "s")
