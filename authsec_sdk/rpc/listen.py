@@ -8,6 +8,7 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BACKLOG = 1024
 
@@ -92,3 +93,26 @@ async def bind_tcp(host: str | None, port: int) -> list[socket.socket]:
             sock.close()
         raise
     return bound
+
+
+async def next_connection(listener: socket.socket) -> tuple[socket.socket, Any]:
+    """As `loop.sock_accept`, which loses the accepted socket, and so leaks it, when it is cancelled at that moment."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, InterruptedError):
+            readable: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(listener, _settle, readable)
+            try:
+                await readable
+            finally:
+                loop.remove_reader(listener)
+        else:
+            sock.setblocking(False)
+            return sock, address
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

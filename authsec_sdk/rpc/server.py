@@ -5,46 +5,24 @@ import errno
 import logging
 import os
 import random
-import resource
 import socket as socket_module
 import ssl as ssl_module
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from authsec_sdk.rpc.budget import ByteBudget
+from authsec_sdk.rpc.admission import Accepted, Admission
 from authsec_sdk.rpc.calls import Service
 from authsec_sdk.rpc.connection import monotonic
 from authsec_sdk.rpc.limits import ServerLimits
-from authsec_sdk.rpc.listen import BACKLOG, BoundPath, bind_tcp, bind_unix
+from authsec_sdk.rpc.listen import BACKLOG, BoundPath, bind_tcp, bind_unix, next_connection
 from authsec_sdk.rpc.paced_log import PacedLog
 from authsec_sdk.rpc.peer import Interceptor, Peer
 from authsec_sdk.rpc.server_protocol import ServerProtocol, ServerStats
 
 _logger = logging.getLogger(__name__)
-#: Descriptors left to the rest of the process.
-SPARE_DESCRIPTORS = 128
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-
-class _Accepted:
-    """A connection from accept to end."""
-
-    __slots__ = ("begun", "evicted", "peer", "protocol", "task", "up")
-
-    def __init__(self, peer: Peer, protocol: ServerProtocol) -> None:
-        self.peer = peer
-        self.protocol = protocol
-        self.begun = False  # its task has made its first step and owns the socket
-        self.evicted = False  # it is closing to make room
-        self.up = False  # the handshake is done
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def idle_since(self) -> float | None:
-        return self.protocol.vitals.idle_since if self.up else None
 
 
 class Server:
@@ -73,25 +51,20 @@ class Server:
         self.on_accept = on_accept
         self.stats = ServerStats()
         self._log = PacedLog(_logger)
-        self._budget = ByteBudget(self.limits.max_buffered)
-        self._budget.on_full = self._free_memory
-        self._accepted: set[_Accepted] = set()
-        self._per_peer: Counter[Any] = Counter()
-        self._handshakes: dict[_Accepted, None] = {}  # in the order of their beginning
+        self._admission = Admission(self.limits, self.stats)
         self._listeners: dict[socket_module.socket, asyncio.Task[None]] = {}
         self._unlink: list[BoundPath] = []
         self._sweeper: asyncio.Task[None] | None = None
-        self._evicting = 0
 
     @property
     def connections(self) -> int:
         """How many connections there are now, handshakes included."""
-        return len(self._accepted)
+        return len(self._admission)
 
     @property
     def buffered(self) -> int:
         """Bytes gathered of messages that are not complete."""
-        return self._budget.used
+        return self._admission.budget.used
 
     async def listen_unix(self, path: str | Path, *, mode: int = 0o777) -> None:
         """Listen on a Unix socket; a path that begins with a zero byte is an abstract one.
@@ -132,11 +105,11 @@ class Server:
     async def _accept(self, listener: socket_module.socket, ssl: ssl_module.SSLContext | None) -> None:
         while True:
             try:
-                sock, address = await _next_connection(listener)
+                sock, address = await next_connection(listener)
             except OSError as error:
                 if error.errno in _OUT_OF_DESCRIPTORS:
                     self._log.warning("cannot accept: %s; making room", error)
-                    self._make_room()
+                    self._admission.make_room()
                     await asyncio.sleep(0.1)
                 continue
             try:
@@ -147,93 +120,34 @@ class Server:
             await asyncio.sleep(0)  # accepting returns at once while callers queue: the others must get their turn
 
     def _admit(self, sock: socket_module.socket, address: Any, ssl: ssl_module.SSLContext | None) -> None:
-        limits = self.limits
         peer = Peer.of(sock, address)
-        crowded = self._per_peer[peer.key] >= limits.max_connections_per_peer
-        if crowded and not self._make_room(lambda one: one.peer.key == peer.key):
-            self._refuse(sock, peer, "too many connections of this peer")
-            return
-        if len(self._accepted) - self._evicting >= self._max_connections() and not self._make_room():
-            self._refuse(sock, peer, "too many connections")
-            return
-        if self.on_accept is not None:
+        reason = self._admission.refusal(peer)
+        if reason is None and self.on_accept is not None:
             try:
                 peer.attachment = self.on_accept(peer)
             except Exception as error:  # noqa: BLE001 - whatever it is, it means no
-                self._refuse(sock, peer, f"refused at accept: {error}")
-                return
+                reason = f"refused at accept: {error}"
+        if reason is not None:
+            self.stats.connections_refused += 1
+            self._log.warning("refused a connection: %s peer=%s", reason, peer.address)
+            sock.close()
+            return
         self.stats.connections_accepted += 1
-        age = limits.max_connection_age
+        age = self.limits.max_connection_age
         leave_after = None if age is None else age * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, hides nothing
-        protocol = ServerProtocol(self._service, peer, self._budget, self.stats, leave_after, self._log)
-        accepted = _Accepted(peer, protocol)
-        self._accepted.add(accepted)
-        self._per_peer[peer.key] += 1
-        self._handshakes[accepted] = None
-        if len(self._handshakes) > limits.max_handshakes:
-            self._drop_a_handshake()
+        protocol = ServerProtocol(self._service, peer, self._admission.budget, self.stats, leave_after, self._log)
+        accepted = Accepted(peer, protocol)
         accepted.task = asyncio.get_running_loop().create_task(self._run(accepted, sock, ssl))
         accepted.task.add_done_callback(lambda _: self._gone(accepted, sock))
+        self._admission.add(accepted)
 
-    def _gone(self, accepted: _Accepted, sock: socket_module.socket) -> None:
+    def _gone(self, accepted: Accepted, sock: socket_module.socket) -> None:
         # A callback and not a `finally`: a task that is cancelled before its first step runs none.
-        self._accepted.discard(accepted)
-        self._evicting -= accepted.evicted
-        self._handshakes.pop(accepted, None)
-        self._per_peer[accepted.peer.key] -= 1
-        if not self._per_peer[accepted.peer.key]:
-            del self._per_peer[accepted.peer.key]
+        self._admission.discard(accepted)
         if not accepted.begun:
             sock.close()
 
-    def _refuse(self, sock: socket_module.socket, peer: Peer, reason: str) -> None:
-        self.stats.connections_refused += 1
-        self._log.warning("refused a connection: %s peer=%s", reason, peer.address)
-        sock.close()
-
-    def _max_connections(self) -> int:
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return min(self.limits.max_connections, max(16, descriptors - SPARE_DESCRIPTORS))
-
-    def _make_room(self, among: Callable[[_Accepted], bool] = lambda _: True) -> bool:
-        """Close the longest idle connection of the peer that has the most of them, or else a handshake under way."""
-        idle = [one for one in self._accepted if one.idle_since is not None and among(one)]
-        if not idle:
-            return self._drop_a_handshake(among)
-        victim = max(idle, key=lambda one: (self._per_peer[one.peer.key], -(one.idle_since or 0.0)))
-        self.stats.connections_evicted += 1
-        self._evict(victim)
-        victim.protocol.goaway(victim.protocol.connection.h2.highest_inbound_stream_id)
-        victim.protocol.connection.abort_soon()
-        return True
-
-    def _free_memory(self, wanting: ByteBudget) -> bool:
-        """Drop the connection that holds the most unfinished messages, unless it is the one that wants more."""
-        holder = max(self._accepted, key=lambda one: one.protocol.budget.used, default=None)
-        if holder is None or holder.protocol.budget is wanting or not holder.protocol.budget.used:
-            return False
-        holder.protocol.drop("holds too many unfinished messages")
-        return True
-
-    def _drop_a_handshake(self, among: Callable[[_Accepted], bool] = lambda _: True) -> bool:
-        candidates = [one for one in self._handshakes if among(one)]
-        if not candidates:
-            return False
-        by_peer = Counter(one.peer.key for one in candidates)
-        victim = max(candidates, key=lambda one: by_peer[one.peer.key])  # the first of equals: the oldest
-        self._handshakes.pop(victim)
-        self.stats.handshakes_failed += 1
-        self._evict(victim)
-        if victim.task is not None:
-            victim.task.cancel()
-        return True
-
-    def _evict(self, victim: _Accepted) -> None:
-        victim.up = False
-        victim.evicted = True
-        self._evicting += 1
-
-    async def _run(self, accepted: _Accepted, sock: socket_module.socket, ssl: ssl_module.SSLContext | None) -> None:
+    async def _run(self, accepted: Accepted, sock: socket_module.socket, ssl: ssl_module.SSLContext | None) -> None:
         accepted.begun = True
         protocol = accepted.protocol
         try:
@@ -244,8 +158,7 @@ class Server:
             why = "handshake took too long" if isinstance(error, TimeoutError) else error
             self._log.info("TLS handshake failed: %s peer=%s", why, accepted.peer.address)
             return
-        self._handshakes.pop(accepted, None)
-        accepted.up = True
+        self._admission.handshake_done(accepted)
         await protocol.lost.wait()
         await protocol.calls.wait()
 
@@ -264,7 +177,7 @@ class Server:
         while True:
             await asyncio.sleep(max(interval, 0.01))
             now = monotonic()
-            for accepted in list(self._accepted):
+            for accepted in list(self._admission.accepted):
                 if accepted.up:
                     accepted.protocol.check(now)
 
@@ -274,30 +187,30 @@ class Server:
         Returns when every handler has returned and every socket is closed. A second call shortens the grace.
         """
         await self._stop_listening()
-        for accepted in list(self._accepted):
-            if not accepted.up and accepted.task is not None and accepted in self._handshakes:
+        for accepted in list(self._admission.accepted):
+            if not accepted.up and accepted.task is not None and self._admission.in_handshake(accepted):
                 accepted.task.cancel()
             elif accepted.up:
                 accepted.protocol.ask_to_leave(grace, "the server is shutting down")
                 accepted.protocol.check(monotonic())
         if await self._ended(within=grace):
             return
-        for accepted in list(self._accepted):
+        for accepted in list(self._admission.accepted):
             if accepted.up:
                 accepted.protocol.vitals.last_stream_named = True
                 accepted.protocol.calls.end_all("the server is shutting down")
                 accepted.protocol.check(monotonic())
-        while self._accepted:
+        while self._admission.accepted:
             if not await self._ended(within=5.0):
-                for accepted in list(self._accepted):
+                for accepted in list(self._admission.accepted):
                     if accepted.up:
                         accepted.protocol.connection.abort()
 
     async def _ended(self, *, within: float) -> bool:
-        tasks = [accepted.task for accepted in self._accepted if accepted.task is not None]
+        tasks = [accepted.task for accepted in self._admission.accepted if accepted.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=within)
-        if self._accepted:
+        if self._admission.accepted:
             return False
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -329,26 +242,3 @@ class Server:
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         await self.close()
-
-
-async def _next_connection(listener: socket_module.socket) -> tuple[socket_module.socket, Any]:
-    """As `loop.sock_accept`, which loses the accepted socket, and so leaks it, when it is cancelled at that moment."""
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            sock, address = listener.accept()
-        except (BlockingIOError, InterruptedError):
-            readable: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(listener, _settle, readable)
-            try:
-                await readable
-            finally:
-                loop.remove_reader(listener)
-        else:
-            sock.setblocking(False)
-            return sock, address
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
