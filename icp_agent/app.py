@@ -50,7 +50,9 @@ class Agent:
         self.board = StatusBoard(self.identities)
         self._attestors = _workload_attestors(config) if attestors is None else attestors
         self._storage = AgentStorage(config.data_dir, config.keys_directory, config.trust_domain)
-        self._node = NodeSVID(self._storage, clock, availability_target=config.sync.availability_target)
+        self._node = NodeSVID(
+            self._storage, config.trust_domain, clock, availability_target=config.sync.availability_target
+        )
         self._address = ServerAddress(config.server_address, config.server_port, config.trust_domain)
         self._attestation = NodeAttestation(
             NODE_ATTESTORS[config.node_attestor](self._join_token),

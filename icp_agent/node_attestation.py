@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Final
 
-from authsec_sdk.errors import OperatorError, SpiffeError
+from authsec_sdk.errors import SpiffeError
 from authsec_sdk.spiffe import TrustDomain, X509Bundle
 from icp_agent.bootstrap import BootstrapTrust, bootstrap_bundle
 from icp_agent.domain.agent_state import Event
@@ -100,8 +100,6 @@ class NodeAttestation:
         return self._key
 
     def _report(self, error: SpiffeError) -> None:
-        logger.error(
-            "Failed to attest node, will try again error=%r final=%s", str(error), isinstance(error, OperatorError)
-        )
+        logger.error("Failed to attest node, will try again error=%r", str(error))
         banned = "agent is banned" in str(error)
         self._board.happened(Event.BANNED if banned else Event.FAILED, problem=str(error))

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final, Never, TypeVar
 
 from authsec_sdk.errors import InvalidX509SVIDError, SpiffeError
-from authsec_sdk.spiffe import X509SVID, BundleSet, TrustBundle, X509Context, X509ContextHolder
+from authsec_sdk.spiffe import X509SVID, BundleSet, TrustBundle, TrustDomain, X509Context, X509ContextHolder
 from authsec_sdk.spiffe.verify import verify_chain
 from authsec_sdk.spire.renewal import should_renew
 from authsec_sdk.spire.reserved_ids import is_agent_id
@@ -37,14 +37,20 @@ class NodeSVID:
     """Holds the agent's SVID and its trust domain's bundle, on disk and for TLS, and keeps both in step.
 
     What is written comes first, what is used second: after a crash at any moment the disk has an SVID that the server
-    still accepts. TLS connections take SVID and bundle from `holder`.
+    still accepts. TLS connections take SVID and bundle from `holder`, which is another one after `forget`.
     """
 
     def __init__(
-        self, storage: AgentStorage, clock: Callable[[], datetime], *, availability_target: timedelta = timedelta()
+        self,
+        storage: AgentStorage,
+        trust_domain: TrustDomain,
+        clock: Callable[[], datetime],
+        *,
+        availability_target: timedelta = timedelta(),
     ) -> None:
         self.holder = X509ContextHolder()
         self._storage = storage
+        self._trust_domain = trust_domain
         self._clock = clock
         self._availability_target = availability_target
         self._stored: StoredSVID | None = None
@@ -100,8 +106,9 @@ class NodeSVID:
     async def forget(self) -> None:
         """Drop the SVID, on disk too: the server does not accept it any more. The bundle stays."""
         self._stored = None
+        self.holder.close()
+        self.holder = X509ContextHolder()
         await self._write(lambda _: self._storage.forget_svid(), None)
-        self._publish()
 
     async def keep_fresh(self, server: ServerAPI, on_renewed: Callable[[], Awaitable[None]]) -> Never:
         """Renew at half-life for ever; `on_renewed` makes connections use the new SVID.
@@ -131,9 +138,11 @@ class NodeSVID:
     async def _renew(self, server: ServerAPI, svid: X509SVID) -> None:
         key = generate_key()
         issued = await server.renew(signing_request(key))
-        assert self._bundle is not None
+        # The server may sign by an authority that is new since the last sync.
+        bundle = await server.bundle()
         assert self._stored is not None
-        renewed = StoredSVID(self._checked(issued, key, self._bundle, wanted=svid), self._stored.reattestable)
+        renewed = StoredSVID(self._checked(issued, key, bundle, wanted=svid), self._stored.reattestable)
+        await self.take_bundle(bundle)
         await self._write(self._storage.save_svid, renewed)
         self._stored = renewed
         self._publish()
@@ -146,8 +155,8 @@ class NodeSVID:
         try:
             svid = svid_of(issued, key, wanted=wanted.id if wanted is not None else None)
             verify_chain(svid.certificates, bundles, at=self._clock())
-            if not svid.id.member_of(bundle.trust_domain) or not is_agent_id(svid.id):
-                raise InvalidX509SVIDError(f"{svid.id} is no agent's ID in {bundle.trust_domain}")
+            if not svid.id.member_of(self._trust_domain) or not is_agent_id(svid.id):
+                raise InvalidX509SVIDError(f"{svid.id} is no agent's ID in {self._trust_domain}")
         except SpiffeError as error:
             raise MalformedAnswerError(f"the server sent an SVID this agent cannot use: {error}") from error
         return svid
@@ -169,9 +178,8 @@ class NodeSVID:
         return max(min(twentieth, _CHECK_EVERY).total_seconds(), _SHORTEST_SLEEP)
 
     def _publish(self) -> None:
-        bundles = BundleSet.of(*(() if self._bundle is None else (self._bundle.x509_bundle(),)))
-        svid = self.svid
-        self.holder.publish(X509Context((svid,) if svid is not None else (), bundles))
+        if self._stored is not None and self._bundle is not None:
+            self.holder.publish(X509Context((self._stored.svid,), BundleSet.of(self._bundle.x509_bundle())))
 
     async def _write(self, save: Callable[[T], None], value: T) -> None:
         try:

@@ -101,12 +101,16 @@ class FakeSpireServer(agent_grpc.AgentBase, bundle_grpc.BundleBase, entry_grpc.E
 
     async def start(self) -> None:
         ca = self.serving_ca or self.ca
-        context = X509Context((ca.svid(self.server_path),), BundleSet.of(self.ca.bundle()))
-        tls = mtls_server_context(
-            X509ContextHolder(context), unsafe_authorize_any(), client_certificate="request", alpn=("h2",)
-        )
+        self._svid = ca.svid(self.server_path)
+        self._source = X509ContextHolder(X509Context((self._svid,), BundleSet.of(self.ca.bundle())))
+        tls = mtls_server_context(self._source, unsafe_authorize_any(), client_certificate="request", alpn=("h2",))
         self._server = Server([_Part(self, base) for base in _PARTS], interceptor=self._intercept)
         _, self.port = await self._server.listen_tcp("127.0.0.1", self.port, ssl=tls)
+
+    def rotate(self) -> None:
+        """Sign with a new root from now on, and believe what it signs."""
+        self.ca.rotate()
+        self._source.publish(X509Context((self._svid,), BundleSet.of(self.ca.bundle())))
 
     async def stop(self) -> None:
         if self._server is not None:

@@ -8,6 +8,7 @@ from authsec_sdk.proto.spire import agent_pb2
 from authsec_sdk.rpc import GRPCError, Status
 from authsec_sdk.spiffe import TrustBundle
 from authsec_sdk.spiffe.bundle_json import format_bundle_document
+from authsec_sdk.spire.wire import bundle_to_wire
 from authsec_sdk.testing import TestCA
 from icp_agent.bootstrap import BootstrapTrust, BundleFormat
 from icp_agent.domain.agent_state import Phase
@@ -204,6 +205,22 @@ class TestAnswersThatAreRefused:
             server, lambda csr: self.result(server.sign(csr, "/spire/agent/join_token/x", timedelta(hours=1), other))
         )
         await self.refused(server, start_agent, eventually, "cannot use")
+
+    async def test_svid_and_bundle_both_of_another_trust_domain(self, server, start_agent, eventually):
+        """They fit each other, and would make this node a node of somebody else's domain."""
+        other = TestCA("other.org")
+
+        async def get(call):
+            await call.stream.recv_message()
+            bundle = TrustBundle(other.trust_domain, other.bundle().authorities)
+            await call.stream.send_message(bundle_to_wire(bundle))
+            return True
+
+        server.script["GetBundle"] = get
+        self.answer(
+            server, lambda csr: self.result(server.sign(csr, "/spire/agent/join_token/x", timedelta(hours=1), other))
+        )
+        await self.refused(server, start_agent, eventually, "is no agent's ID in example.org")
 
     async def test_no_certificates(self, server, start_agent, eventually):
         self.answer(server, lambda csr: agent_pb2.AttestAgentResponse(result=agent_pb2.AttestAgentResponse.Result()))

@@ -213,7 +213,7 @@ class TestBundles:
     async def test_a_new_authority_reaches_cache_and_disk(self, server, start_agent, eventually, entry):
         server.entries = {"a": entry("a")}
         agent = await start_agent()
-        server.ca.rotate()
+        server.rotate()
         await eventually(lambda: cache(agent).bundle == server.ca.bundle())
         stored = agent.agent._storage.load_bundle()
         assert stored.x509_bundle() == server.ca.bundle()

@@ -92,7 +92,7 @@ class TestFetchX509SVID:
     async def test_a_new_authority_is_told(self, server, agent, workload):
         async with workload(agent).svids() as stream:
             await workload.next(stream)
-            server.ca.rotate()
+            server.rotate()
             message = await workload.next(stream)
         assert X509Bundle.parse_der(server.ca.trust_domain, message.svids[0].bundle) == server.ca.bundle()
 
@@ -230,7 +230,7 @@ class TestFetchX509Bundles:
         agent = await start_agent()
         async with workload(agent).bundles() as stream:
             bundles = dict((await workload.next(stream)).bundles)
-            server.ca.rotate()
+            server.rotate()
             later = dict((await workload.next(stream)).bundles)
         assert bundles.keys() == {"spiffe://example.org", "spiffe://partner.org"}
         assert bundles["spiffe://partner.org"] == partner.bundle().to_der()
@@ -325,7 +325,7 @@ class TestDenials:
             server.denial = None
             server.tokens.add("good-token")
             await agent.until(Phase.READY)
-            server.ca.rotate()
+            server.rotate()
             assert (await workload.next(stream)).svids
 
 
@@ -386,7 +386,7 @@ class TestCallers:
                 await workload.next(stream)
                 died.set()
                 await asyncio.sleep(0.2)
-                server.ca.rotate()
+                server.rotate()
                 error = await workload(agent).refusal(stream)
         assert error.status is Status.UNAUTHENTICATED
 
@@ -459,5 +459,5 @@ async def test_many_streams_at_once(server, start_agent, entry, workload):
 
     streams = [asyncio.ensure_future(one()) for _ in range(60)]
     await asyncio.sleep(1)
-    server.ca.rotate()
+    server.rotate()
     assert set(await asyncio.gather(*streams)) == {14}
