@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import ssl
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
@@ -41,7 +42,7 @@ _OPEN: Final = frozenset(
 class HandshakeGate:
     """Stands where OpenSSL's object would, until the peer is accepted; for ever, if it is refused."""
 
-    __slots__ = ("_begun", "_generation", "_owner", "_raw", "_refusal", "_verifier")
+    __slots__ = ("_begun", "_generation", "_lock", "_open", "_owner", "_raw", "_refusal", "_verifier")
 
     def __init__(
         self,
@@ -56,6 +57,8 @@ class HandshakeGate:
         self._verifier = verifier
         self._begun = time.monotonic()
         self._refusal: _Refusal | None = None
+        self._open = False
+        self._lock = threading.RLock()
 
     def do_handshake(self) -> None:
         """Go on with the handshake; when it is complete, judge the peer and open the gate.
@@ -64,10 +67,18 @@ class HandshakeGate:
             PeerVerificationError: the peer is refused, now or before.
             ssl.SSLError: what OpenSSL says about anything else, such as `SSLWantReadError`.
         """
-        if self._refusal is not None:
-            raise self._again()
+        with self._lock:  # one thread may read and another write, and neither did the handshake before
+            if self._refusal is not None:
+                raise self._again()
+            if not self._open:
+                self._handshake()
+                self._judge()
+
+    def _handshake(self) -> None:
         try:
             self._raw.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
         except ssl.SSLError as error:
             refusal = self._verifier.refused_by_openssl(error, self._generation)
             if refusal is None:
@@ -77,6 +88,8 @@ class HandshakeGate:
                 raise refusal from error
             finally:
                 del refusal  # else its traceback would hold it, and with it the connection, until the next collection
+
+    def _judge(self) -> None:
         # Refused unless shown otherwise, so that an interruption of the next lines leaves the gate shut.
         self._refusal = _INTERRUPTED
         try:
@@ -90,6 +103,7 @@ class HandshakeGate:
             self._raw.context = owner._spiffe_context
             owner._peer_spiffe_id = peer
             owner._sslobj = self._raw
+        self._open = True
         self._refusal = None
 
     def read(self, *args: Any) -> Any:

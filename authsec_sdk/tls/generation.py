@@ -10,7 +10,9 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from authsec_sdk.errors import InvalidX509SVIDError
 from authsec_sdk.spiffe import X509SVID, SpiffeID, verify_membership
+from authsec_sdk.tls.errors import IdentityUnavailableError
 from authsec_sdk.tls.keyload import load_authorities, load_identity
 from authsec_sdk.tls.role import Role
 from authsec_sdk.tls.settings import Settings
@@ -39,6 +41,7 @@ class Generation:
         self.role = role
         # Whoever uses this generation, to be found again when it has to end. `Any`: TLS objects and sockets.
         self._connections: set[weakref.ref[Any]] = set()
+        self._one_each = role.server_side and settings.allows_tls12
         self._proven: dict[tuple[bytes, ...], SpiffeID] = {}
         self._pem = pem_of(plan.authorities) if role.verifies_chain else b""
         self._inner = self._build()
@@ -77,10 +80,16 @@ class Generation:
         A server that allows TLS 1.2 needs the latter: OpenSSL keeps sessions in their context and Python cannot stop
         it from resuming one by its ID, so a client that tries (Java does) would come without a verified chain and have
         to be refused. In a context of its own no session is known, and the client is verified again.
+
+        Raises:
+            IdentityUnavailableError: one of its own could not be built.
         """
-        if self.role.server_side and self.settings.allows_tls12:
+        if not self._one_each:
+            return self._inner
+        try:
             return self._build()
-        return self._inner
+        except InvalidX509SVIDError as error:  # no descriptor left, say: the connection fails, the server goes on
+            raise IdentityUnavailableError(error) from error
 
     @property
     def inner(self) -> ssl.SSLContext:

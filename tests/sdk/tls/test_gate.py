@@ -97,6 +97,20 @@ def test_an_implicit_handshake_with_the_right_peer_goes_on(world, sockets):
     assert b"".join(received) == b"firstsecond"
 
 
+def test_a_reader_and_a_writer_in_two_threads_share_one_implicit_handshake(world, serve_blocking):
+    client = world.client()
+    with serve_blocking(world.server()) as server:
+        for _ in range(10):
+            plain = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+            with client.wrap_socket(plain, do_handshake_on_connect=False) as tls:
+                answers = []
+                reader = threading.Thread(target=lambda tls=tls, answers=answers: answers.append(tls.recv(100)))
+                reader.start()
+                tls.sendall(b"ping")
+                reader.join(30)
+                assert answers == [b"spiffe://a.test/client"]
+
+
 def test_in_memory_a_write_before_the_handshake_waits_for_the_verdict(world, begin):
     handshake = begin(world.server(NOBODY), world.client())
     with pytest.raises(ssl.SSLWantReadError):

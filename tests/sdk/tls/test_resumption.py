@@ -9,7 +9,7 @@ import time
 import pytest
 
 from authsec_sdk.authz import authorize_id
-from authsec_sdk.tls import ContextSettingError, PeerVerificationError
+from authsec_sdk.tls import ContextSettingError, IdentityUnavailableError, PeerVerificationError
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -126,6 +126,18 @@ def test_giving_our_client_a_session_is_refused_with_words(world, shake, begin):
     assert pending.session is None
     with pytest.raises(ContextSettingError, match="verifies its peer anew"):
         pending.session = session
+
+
+def test_a_connection_whose_own_context_cannot_be_built_fails_alone(world, shake):
+    server = world.server(minimum_version=TLS12)
+    assert server.generation
+    svid = world.server_source.x509_context.svid
+    good = svid.private_key
+    object.__setattr__(svid, "private_key", world.ca.svid("/other").private_key)
+    with pytest.raises(IdentityUnavailableError):
+        shake(server, world.client())
+    object.__setattr__(svid, "private_key", good)
+    assert shake(server, world.client()).done
 
 
 def test_each_tls_1_2_connection_of_a_server_has_an_inner_context_of_its_own(world, begin):
