@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         not_,
     )
     from authsec_sdk.errors import PeerNotAuthorizedError, SpiffeError
+    from authsec_sdk.quickstart import QuickStartSVID
     from authsec_sdk.spiffe import X509SVID, SpiffeID, TrustDomain, X509Bundle, X509Context
     from authsec_sdk.tls import SpiffeSSLContext, mtls_client_context, mtls_server_context, peer_spiffe_id
     from authsec_sdk.workloadapi import WorkloadAPIClient, X509Source
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "X509SVID",
     "PeerNotAuthorizedError",
+    "QuickStartSVID",
     "SpiffeError",
     "SpiffeID",
     "SpiffeSSLContext",
@@ -62,6 +64,7 @@ _PARTS: Final = {
         "not_",
     ),
     "errors": ("PeerNotAuthorizedError", "SpiffeError"),
+    "quickstart": ("QuickStartSVID",),
     "spiffe": ("SpiffeID", "TrustDomain", "X509Bundle", "X509Context", "X509SVID"),
     "tls": ("SpiffeSSLContext", "mtls_client_context", "mtls_server_context", "peer_spiffe_id"),
     "workloadapi": ("WorkloadAPIClient", "X509Source"),
