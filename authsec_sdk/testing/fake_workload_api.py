@@ -88,6 +88,8 @@ class FakeWorkloadAPI:
         self._portal: anyio.from_thread.BlockingPortal | None = None
         self.calls = 0
         """How many streams were ever asked for, refused ones included."""
+        self.metadata: dict[str, str] = {}
+        """What the last call carried beside its message."""
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -280,6 +282,7 @@ class FakeWorkloadAPI:
     async def _subscribe(self, stream: Stream[object, _Raw], *, wants_svids: bool) -> None:
         self.calls += 1
         call = current_call()
+        self.metadata = {key: str(value) for key, value in call.metadata.items()}
         if call.metadata.getall("workload.spiffe.io", ()) != ["true"]:
             raise GRPCError(Status.INVALID_ARGUMENT, "security header missing from request")
         await stream.recv_message()
