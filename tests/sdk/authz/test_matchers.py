@@ -200,7 +200,11 @@ def test_consent_beside_a_failure_stands() -> None:
         (any_of(all_of(authorize_member_of(A), broken), authorize_id(FAR)), {A, B}),
         (all_of(any_of(authorize_id(WEB), authorize_id(FAR)), authorize_member_of(A)), {A}),
     ],
-    ids=str,
+    ids=lambda value: (
+        value
+        if value is None or isinstance(value, str)
+        else (",".join(sorted(map(str, value))) if isinstance(value, set) else str(value))
+    ),
 )
 def test_trust_is_narrowed_to(authorizer: Authorizer, expected: set[TrustDomain] | None) -> None:
     assert authorizer.trust_domains() == (None if expected is None else frozenset(expected))
