@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -152,27 +152,17 @@ class X509Source:
                 bell.wait(left)
         return context
 
-    async def updates(self) -> AsyncGenerator[X509Context, None]:
-        """Yield the context there is, and then each newer one, until the source is closed; on asyncio and trio.
+    def updates(self) -> AsyncIterator[X509Context]:
+        """Iterate over the context there is, and then each newer one, until the source is closed.
 
-        Who is slow misses contexts that were replaced meanwhile and never the newest. Any number of tasks may do this.
+        On asyncio and trio, for any number of tasks; who leaves early has nothing to close. Who is slow misses contexts
+        that were replaced meanwhile and never the newest.
 
         Raises:
             SourceClosedError: the source was closed before.
         """
         self.start()
-        bell = AsyncBell()
-        seen: X509Context | None = None
-        while True:
-            with self._feed.bells.hung_up(bell):
-                while not self._feed.closed and self._feed.context is seen:
-                    await bell.wait()
-            context = self._feed.context
-            if self._feed.closed:
-                return
-            if context is not None:
-                seen = context
-                yield context
+        return _Updates(self._feed)
 
     def _add_listener(self, listener: X509ContextListener) -> Callable[[], None]:
         return self._feed.add_listener(listener)
@@ -249,3 +239,26 @@ class X509Source:
         error = NotReadyError(f"no identity from the agent at {self.endpoint} {within}: {why}")
         error.__cause__ = cause
         return error
+
+
+class _Updates:
+    """What `X509Source.updates` returns: no generator, for those must be closed by whoever leaves them early."""
+
+    def __init__(self, feed: X509Feed) -> None:
+        self._feed = feed
+        self._seen: X509Context | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> X509Context:
+        feed = self._feed
+        bell = AsyncBell()
+        with feed.bells.hung_up(bell):
+            while not feed.closed:
+                context = feed.context
+                if context is not None and context is not self._seen:
+                    self._seen = context
+                    return context
+                await bell.wait()
+        raise StopAsyncIteration

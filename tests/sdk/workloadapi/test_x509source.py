@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from datetime import timedelta
 
 import anyio
@@ -104,12 +103,11 @@ async def test_updates_yield_the_newest_to_every_task(fake: FakeWorkloadAPI, ca:
         seen: dict[int, list[X509Context]] = {number: [] for number in range(5)}
 
         async def follow(number: int) -> None:
-            async with aclosing(source.updates()) as updates:
-                async for context in updates:
-                    seen[number].append(context)
-                    if len(context.svids) == 2:
-                        return
-                    await anyio.sleep(0.003 * number)  # the slow ones miss some in between
+            async for context in source.updates():
+                seen[number].append(context)
+                if len(context.svids) == 2:
+                    return
+                await anyio.sleep(0.003 * number)  # the slow ones miss some in between
 
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
@@ -143,7 +141,7 @@ async def test_updates_end_with_the_source(fake: FakeWorkloadAPI) -> None:
             await source.aclose()
             await ended.wait()
     with pytest.raises(SourceClosedError):
-        await anext(source.updates())
+        source.updates()
 
 
 async def test_waiting_can_be_cancelled(silent: FakeWorkloadAPI) -> None:
@@ -183,8 +181,7 @@ async def test_a_source_can_be_followed_from_loops_that_came_and_went(fake: Fake
 
         def abandoned() -> None:
             loop = asyncio.new_event_loop()
-            task = loop.create_task(source.updates().__anext__())
-            loop.run_until_complete(task)
+            loop.run_until_complete(anext(source.updates()))
             waiting = loop.create_task(follow())
             loop.run_until_complete(asyncio.sleep(0.02))
             loop.close()
