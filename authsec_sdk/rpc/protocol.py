@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 import grpclib.client
 import grpclib.protocol
@@ -31,7 +31,7 @@ class Http2Protocol(grpclib.protocol.H2Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Build the connection and send our first frames."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # not checked: uvloop's are of a family of their own
         sock = transport.get_extra_info("socket")
         if sock is not None:
             grpclib.protocol._set_nodelay(sock)
