@@ -5,6 +5,7 @@ Every value is checked when it is made, by whatever way, so holding one means it
 
 from authsec_sdk.spiffe.bundle import BundleSet, JWTBundle, TrustBundle, WITBundle, X509Bundle
 from authsec_sdk.spiffe.bundle_json import format_bundle_document, parse_bundle_document
+from authsec_sdk.spiffe.bundle_map_json import format_bundle_map, parse_bundle_map
 from authsec_sdk.spiffe.context import X509Context
 from authsec_sdk.spiffe.ids import SpiffeID, TrustDomain
 from authsec_sdk.spiffe.source import X509ContextHolder, X509ContextListener, X509ContextSource
@@ -34,7 +35,9 @@ __all__ = [
     "check_authority",
     "check_signing_certificate",
     "format_bundle_document",
+    "format_bundle_map",
     "parse_bundle_document",
+    "parse_bundle_map",
     "verify_chain",
     "verify_membership",
     "x509_svid_id",

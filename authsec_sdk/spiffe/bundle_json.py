@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, NoReturn, cast
+from typing import Final, cast
 
 from cryptography import x509
 
@@ -28,10 +28,18 @@ from authsec_sdk.jose.jwk import (
     parse_jwk,
 )
 from authsec_sdk.spiffe._der import MalformedCertificatesError, load_one, to_der
+from authsec_sdk.spiffe._json import load_object
 from authsec_sdk.spiffe.bundle import TrustBundle
 from authsec_sdk.spiffe.ids import TrustDomain
 
-__all__ = ["MAX_DOCUMENT_BYTES", "MAX_KEYS", "format_bundle_document", "parse_bundle_document"]
+__all__ = [
+    "MAX_DOCUMENT_BYTES",
+    "MAX_KEYS",
+    "format_bundle_document",
+    "parse_bundle_document",
+    "read_bundle",
+    "write_bundle",
+]
 
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 MAX_KEYS: Final = 4096
@@ -64,19 +72,7 @@ def parse_bundle_document(trust_domain: TrustDomain, data: bytes) -> TrustBundle
             symmetric or private, lacks or repeats its `kid`, or contradicts the certificate beside it.
     """
     try:
-        document = _load_object(data)
-        authorities = _Authorities()
-        for index, key in enumerate(_keys(document)):
-            _read_key(authorities, key, f"key {index}")
-        hint = _integer(document, "spiffe_refresh_hint", _MAX_REFRESH_HINT)
-        return TrustBundle(
-            trust_domain,
-            tuple(authorities.x509),
-            authorities.jwt,
-            authorities.wit,
-            _integer(document, "spiffe_sequence", _MAX_SEQUENCE),
-            None if hint is None else timedelta(seconds=hint),
-        )
+        return read_bundle(trust_domain, load_object(data, MAX_DOCUMENT_BYTES))
     except InvalidBundleError as error:
         raise InvalidBundleError(f"the bundle document of {trust_domain} is malformed: {error}") from error
 
@@ -88,6 +84,35 @@ def format_bundle_document(bundle: TrustBundle) -> bytes:
 
     Raises:
         InvalidBundleError: an X.509 authority has a key for which there is no JWK here.
+    """
+    return json.dumps(write_bundle(bundle), indent=4).encode("ascii") + b"\n"
+
+
+def read_bundle(trust_domain: TrustDomain, document: Mapping[str, object]) -> TrustBundle:
+    """Read a bundle from a document already parsed by `load_object`, such as one value of a bundle map.
+
+    Raises:
+        InvalidBundleError: as `parse_bundle_document`, without the name of the trust domain in the text.
+    """
+    authorities = _Authorities()
+    for index, key in enumerate(_keys(document)):
+        _read_key(authorities, key, f"key {index}")
+    hint = _integer(document, "spiffe_refresh_hint", _MAX_REFRESH_HINT)
+    return TrustBundle(
+        trust_domain,
+        tuple(authorities.x509),
+        authorities.jwt,
+        authorities.wit,
+        _integer(document, "spiffe_sequence", _MAX_SEQUENCE),
+        None if hint is None else timedelta(seconds=hint),
+    )
+
+
+def write_bundle(bundle: TrustBundle) -> dict[str, object]:
+    """Write a bundle as the JSON object which `read_bundle` reads back as an equal bundle.
+
+    Raises:
+        InvalidBundleError: as `format_bundle_document`.
     """
     keys: list[dict[str, object]] = []
     for authority in bundle.x509_authorities:
@@ -105,36 +130,7 @@ def format_bundle_document(bundle: TrustBundle) -> bytes:
         document["spiffe_sequence"] = bundle.sequence_number
     if bundle.refresh_hint is not None:
         document["spiffe_refresh_hint"] = int(bundle.refresh_hint.total_seconds())
-    return json.dumps(document, indent=4).encode("ascii") + b"\n"
-
-
-def _load_object(data: bytes) -> dict[str, object]:
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise InvalidBundleError(f"it has {len(data)} bytes, more than {MAX_DOCUMENT_BYTES}")
-    try:
-        text = bytes(data).decode("utf-8")
-        document = json.loads(text, object_pairs_hook=_unique_members, parse_constant=_refuse_constant)
-    except InvalidBundleError:
-        raise
-    except RecursionError:
-        raise InvalidBundleError("it is nested too deeply") from None
-    except ValueError as error:  # no UTF-8, no JSON, or a number of thousands of digits
-        raise InvalidBundleError(f"it is no JSON in UTF-8: {error}") from error
-    if not isinstance(document, dict):
-        raise InvalidBundleError("it is no JSON object")
     return document
-
-
-def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """RFC 7517 section 4 and RFC 8259 section 4: of a name that comes twice, readers differ on which they take."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise InvalidBundleError("a member name comes twice in one object")
-    return members
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise InvalidBundleError(f"{name} is no JSON")
 
 
 def _keys(document: Mapping[str, object]) -> list[object]:

@@ -78,7 +78,9 @@ def verify_chain(chain: Sequence[x509.Certificate], bundles: BundleSet[X509Bundl
 
     Refused although a path may exist, because the path validation of `cryptography` knows no better: chains with URI
     name constraints, chains signed by Ed25519 or other keys outside the web's profile, and more than eight
-    intermediates. Not checked: revocation, and that the peer holds the leaf's key (whoever hands us the chain did).
+    intermediates between leaf and authority.
+
+    Not checked: revocation, and that the peer holds the leaf's key (whoever hands us the chain did).
 
     Raises:
         InvalidX509SVIDError: the chain is empty or longer than 16, the leaf breaks a rule, or a signer without which

@@ -239,6 +239,17 @@ def test_path_lengths_are_kept(world: World) -> None:
         world.by_path(below, middle, bundles=only(A, short_root))
 
 
+def test_eight_intermediates_are_a_path_and_nine_are_refused_as_the_docstring_says(world: World) -> None:
+    path: list[Any] = []
+    for number in range(9):
+        path.insert(0, world.mint.intermediate(path[0] if path else world.root_a, subject=f"middle {number}"))
+    assert str(world.by_path(world.mint.leaf(path[1], uri=ADMIN), *path[1:])) == ADMIN
+    with pytest.raises(UntrustedPeerError, match="max depth"):
+        world.by_path(world.mint.leaf(path[0], uri=ADMIN), *path)
+    # What counts is the way to the authority: with the ninth in the bundle, eight are left below it.
+    assert str(world.by_path(world.mint.leaf(path[0], uri=ADMIN), *path, bundles=only(A, path[-1]))) == ADMIN
+
+
 def test_unknown_critical_extensions_are_refused(world: World) -> None:
     unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
     leaf = world.mint.leaf(world.root_a, uri=ADMIN, extensions=[(unknown, True)])
