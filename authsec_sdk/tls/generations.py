@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from authsec_sdk.authz import Authorizer
-from authsec_sdk.errors import InvalidX509SVIDError, NoIdentityError, SpiffeError
+from authsec_sdk.errors import (
+    InvalidAuthorizerError,
+    InvalidX509SVIDError,
+    NoIdentityError,
+    SpiffeError,
+    UnavailableError,
+)
 from authsec_sdk.spiffe import X509SVID, BundleSet, TrustDomain, X509Bundle, X509Context, X509ContextSource
 from authsec_sdk.tls.connection import end_connections
 from authsec_sdk.tls.errors import IdentityUnavailableError
@@ -97,6 +103,9 @@ class Generations:
             return self._source.x509_context
         except SpiffeError as error:
             raise IdentityUnavailableError(error) from error
+        except Exception as error:  # a source of somebody's own
+            failed = UnavailableError(f"the source of identities failed with {type(error).__name__}")
+            raise IdentityUnavailableError(failed) from error
 
     def current(self, settings: Settings) -> Generation:
         """Return the generation for a connection that begins now, building it if nobody did yet.
@@ -132,8 +141,10 @@ class Generations:
             with self._lock:
                 self._take_up()
         except IdentityUnavailableError as error:
+            self._behind = True
             logger.error("%s role=%s", error, self.role)  # noqa: TRY400 - the text says it all
         except Exception:
+            self._behind = True  # the next handshake tries again
             logger.exception("The newest identity was not taken up role=%s", self.role)
 
     def renew_lock(self) -> None:
@@ -262,7 +273,15 @@ class Generations:
         self._told = told
 
     def _admitted(self) -> frozenset[TrustDomain] | None:
-        return None if self._authorizer is None else self._authorizer.trust_domains()
+        if self._authorizer is None:
+            return None
+        try:
+            domains = self._authorizer.trust_domains()
+            return None if domains is None else frozenset(domains)
+        except Exception as error:
+            raise InvalidAuthorizerError(
+                f"trust_domains() of the authorizer failed with {type(error).__name__}: mend it"
+            ) from error
 
 
 # --- one memory of seniority for each source ------------------------------------------------------------------------

@@ -206,10 +206,24 @@ def test_an_svid_that_openssl_does_not_take_keeps_the_last_one_and_takes_the_new
         assert pipe.client.getpeercert(True) == good.chain_der()[0]
         assert str(pipe.server.peer_spiffe_id) == "spiffe://a.test/client"
     assert caplog.text.count("the last good SVID is kept") == 1
-    old_client = snapshot(type(world)(world.ca).ca.svid("/client"), world.ca)
-    world.client_source.publish(old_client)
+    number = server.generation
+    assert shake(server, client).done
+    assert server.generation == number  # tried again at each handshake, and nothing built for nothing
     world.server_source.publish(snapshot(world.ca.svid("/server"), world.ca))
     assert shake(server, client).client.getpeercert(True) == world.server_source.x509_context.svid.chain_der()[0]
+
+
+def test_an_svid_that_openssl_takes_later_is_used_without_waiting_for_another(world, shake, snapshot):
+    """As when there was no descriptor left at the moment of the update."""
+    server, client = world.server(), world.client()
+    assert shake(server, client).done
+    svid = mismatched(world)
+    right = world.ca.svid("/server", key=(key := ec.generate_private_key(ec.SECP256R1())))
+    object.__setattr__(svid, "certificates", right.certificates)
+    world.server_source.publish(snapshot(svid, world.ca))
+    assert shake(server, client).client.getpeercert(True) != right.chain_der()[0]
+    object.__setattr__(svid, "private_key", key)
+    assert shake(server, client).client.getpeercert(True) == right.chain_der()[0]
 
 
 def test_an_identity_that_was_withdrawn_is_kept_until_it_expires_and_said(world, shake, snapshot, caplog):

@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 from cryptography import x509
@@ -18,7 +19,15 @@ from authsec_sdk.errors import (
     UntrustedPeerError,
 )
 from authsec_sdk.testing import TestCA
-from authsec_sdk.tls import PeerVerificationError, Rejection, mtls_client_context, mtls_server_context
+from authsec_sdk.tls import (
+    IdentityUnavailableError,
+    PeerVerificationError,
+    Rejection,
+    TLSLimits,
+    mtls_client_context,
+    mtls_server_context,
+    unsafe_bootstrap_client_context,
+)
 
 LOGGER = "authsec_sdk.tls.peer"
 
@@ -130,6 +139,86 @@ def test_an_authorizer_may_raise_even_system_exit_without_opening_the_gate(world
     with pytest.raises(PeerVerificationError, match="interrupted"):
         handshake.server.read()
     assert handshake.server.peer_spiffe_id is None
+
+
+class Moody:
+    """An authorizer of somebody's own whose `trust_domains` fails, or answers nonsense, from some moment on."""
+
+    failing: object = False
+
+    def __call__(self, peer):
+        pass
+
+    def trust_domains(self):
+        if self.failing is True:
+            raise RuntimeError("no idea")
+        return self.failing or None
+
+
+class RottenTLS:
+    """Stands for OpenSSL's object after a handshake, and fails at every question."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"{name} is broken")
+
+
+def test_whatever_fails_in_the_verdict_refuses(world):
+    server = world.server()
+    with pytest.raises(PeerVerificationError, match="RuntimeError: session_reused is broken"):
+        server._verifier.verify(RottenTLS(), server._generation(), time.monotonic())
+    assert server.rejections == 1
+
+
+def test_a_source_that_fails_does_not_end_the_server(world, shake):
+    class Source:
+        failing = False
+
+        @property
+        def x509_context(self):
+            if self.failing:
+                raise KeyError("the cache is gone")
+            return world.client_source.x509_context
+
+        def _add_listener(self, listener):
+            return world.client_source._add_listener(listener)
+
+    world.server_source = source = Source()
+    server = world.server()
+    assert shake(server, world.client()).done
+    source.failing = True
+    with pytest.raises(IdentityUnavailableError, match="the source of identities failed with KeyError"):
+        shake(server, world.client())
+
+
+@pytest.mark.parametrize("failure", [True, 5], ids=["raises", "answers nonsense"])
+def test_an_authorizer_that_fails_while_a_handshake_lasts_refuses(world, begin, failure):
+    moody = Moody()
+    server = world.server(moody, limits=TLSLimits(handshake_age=0))  # so that the newest bundles are looked at
+    handshake = begin(server, world.client())
+    moody.failing = failure
+    error = handshake.finish().server_error
+    assert isinstance(error, PeerVerificationError)
+    assert "trust_domains() of the authorizer failed" in str(error)
+    assert server.rejections == 1
+
+
+def test_an_authorizer_that_fails_when_identities_rotate_fails_connections_and_not_the_server(world, shake, caplog):
+    moody = Moody()
+    server = world.server(moody)
+    assert shake(server, world.client()).done
+    moody.failing = True
+    world.rotate_svids()
+    assert "was not taken up" in caplog.text
+    with pytest.raises(IdentityUnavailableError, match="trust_domains"):
+        shake(server, world.client())
+    moody.failing = False
+    assert shake(server, world.client()).done
+
+
+def test_a_leaf_without_any_form_is_refused_by_the_bootstrap_client_too(world, shake, foreign):
+    client = unsafe_bootstrap_client_context(unsafe_authorize_any())
+    error = shake(foreign(unparsable(world.ca), server=True), client).client_error
+    assert isinstance(error, PeerVerificationError)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,8 @@ def test_a_closed_source_ends_new_connections(world, shake):
     with pytest.raises(IdentityUnavailableError) as caught:
         shake(server, client)
     assert isinstance(caught.value.reason, SourceClosedError)
+    with pytest.raises(IdentityUnavailableError):
+        shake(server, client.view(alpn=("h2",)))
     assert pipe.to_server() == b"ping"
 
 

@@ -108,6 +108,7 @@ def test_ciphers_and_curve_reach_the_connection(world, shake):
 
 def test_options_that_guard_verification_cannot_be_cleared(world):
     server = world.server()
+    assert {ssl.OP_NO_TICKET, ssl.OP_NO_COMPRESSION, ssl.OP_NO_RENEGOTIATION} == set(REQUIRED_OPTIONS)
     assert server.options & REQUIRED_OPTIONS == REQUIRED_OPTIONS
     for option in REQUIRED_OPTIONS:
         with pytest.raises(ContextSettingError, match="verifies its peer anew"):
