@@ -56,7 +56,6 @@ class Calls(AbstractHandler):
         self._tasks: dict[CallStream, asyncio.Task[None]] = {}
         self._unfinished: set[asyncio.Task[None]] = set()
         self._reason: str | None = None
-        self._closed = False
         self.draining = asyncio.Event()
 
     def __len__(self) -> int:
@@ -64,10 +63,6 @@ class Calls(AbstractHandler):
 
     def accept(self, stream: Any, headers: Any, release_stream: Any) -> None:
         """Begin to serve a call."""
-        if self._closed:
-            release_stream()
-            self._ended()
-            return
         task = asyncio.get_running_loop().create_task(self._serve(stream, headers))
         self._tasks[stream] = task
         self._unfinished.add(task)
@@ -90,7 +85,6 @@ class Calls(AbstractHandler):
 
     def close(self) -> None:
         """The connection is gone: nobody waits for an answer."""
-        self._closed = True
         for task in list(self._tasks.values()):
             task.cancel()
         self._tasks.clear()

@@ -127,7 +127,12 @@ class CallStream(grpclib.protocol.Stream):
         self.window_updated.set()
 
     def terminate(self, error: CallTerminatedError) -> None:
-        """End the call from outside, wherever it waits; what the peer has said in full stays said."""
+        """End the call from outside, wherever it waits; what the peer has said in full stays said.
+
+        RFC 9113 8.1: a server may answer in full and then ask by RST_STREAM with NO_ERROR that the client stop sending;
+        "clients MUST NOT discard responses as a result of receiving such a RST_STREAM". grpc-go does it with every
+        bidirectional call it finishes first. The same holds for a connection that is closed right after the status.
+        """
         if self.wrapper is not None and not self.over:
             self.wrapper.cancel(error)
 
@@ -270,11 +275,6 @@ class Processor(grpclib.protocol.EventsProcessor):
         if stream is None:
             return
         code = event.error_code
-        # RFC 9113 8.1: a server may answer in full and then ask by RST_STREAM with NO_ERROR that the client stop
-        # sending; "clients MUST NOT discard responses as a result of receiving such a RST_STREAM". grpc-go does it
-        # with every bidirectional call it finishes first.
-        if event.remote_reset and code == ErrorCodes.NO_ERROR and stream.over:
-            return
         name = code.name if isinstance(code, ErrorCodes) else str(code)
         who = "the peer reset the stream" if event.remote_reset else "the peer broke the protocol on this stream"
         stream.terminate(

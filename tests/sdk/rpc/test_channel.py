@@ -25,6 +25,7 @@ from hyperframe.frame import (
 )
 
 from authsec_sdk.rpc import CallTerminatedError, Channel, GRPCError, Server, Status
+from authsec_sdk.rpc.connection import monotonic
 
 pytestmark = pytest.mark.anyio
 GOOD = (("content-type", "application/grpc"),)
@@ -182,6 +183,20 @@ async def test_attempts_back_off_and_callers_share_them(echo: Any, path: Path) -
         assert len(connections) == 1
         await call()
         assert len(connections) == 2
+
+
+async def test_no_attempt_before_its_time(echo: Any, path: Path) -> None:
+    times: list[float] = []
+
+    async def script(s: Script) -> None:
+        times.append(monotonic())
+
+    async with played(path, script, max_backoff=0.3) as (channel, _):
+        for _ in range(8):
+            await outcome(echo.EchoStub(channel).Unary(echo.Bytes()))
+            allowed = channel._endpoints[0].not_before
+            await outcome(echo.EchoStub(channel).Unary(echo.Bytes()))
+            assert times[-1] >= allowed
 
 
 async def connecting(s: Script) -> None:

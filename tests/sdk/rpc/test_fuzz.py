@@ -1,6 +1,8 @@
 """Whatever bytes come in, `data_received` raises nothing, and every handler that began has ended afterwards."""
 
 import asyncio
+import logging
+import socket
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from hyperframe.frame import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsec_sdk.rpc import ServerLimits, ServerStats
+from authsec_sdk.rpc import Call, ServerLimits, ServerStats
 from authsec_sdk.rpc.budget import ByteBudget
 from authsec_sdk.rpc.calls import Service
 from authsec_sdk.rpc.client_protocol import ClientProtocol
@@ -132,22 +134,47 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def server_protocol(echo: Any, interceptor: Any = None) -> ServerProtocol:
+    limits = ServerLimits()
+    service = Service(echo.Echo().__mapping__(), limits, interceptor)
+    with socket.socket() as sock:
+        peer = Peer(sock, "fuzz")
+    log = PacedLog(logging.getLogger("fuzz"))
+    return ServerProtocol(service, peer, ByteBudget(limits.max_buffered), ServerStats(), None, log)
+
+
 @settings(deadline=None, max_examples=100)
 @given(parts=st.lists(frames(), max_size=25))
 def test_hostile_clients(echo: Any, parts: list[bytes]) -> None:
-    limits = ServerLimits()
+    feed(lambda: server_protocol(echo), PREFACE + SettingsFrame(0).serialize(), parts)
 
-    def make() -> ServerProtocol:
-        service = Service(echo.Echo().__mapping__(), limits, None)
-        import logging
-        import socket
 
-        with socket.socket() as sock:
-            peer = Peer(sock, "fuzz")
-        log = PacedLog(logging.getLogger("fuzz"))
-        return ServerProtocol(service, peer, ByteBudget(limits.max_buffered), ServerStats(), None, log)
+def request(stream: int) -> bytes:
+    fields = {":method": "POST", ":path": "/interop.Echo/Sleep", "content-type": "application/grpc"}
+    return HeadersFrame(stream, data=Encoder().encode(fields), flags=["END_HEADERS"]).serialize()
 
-    feed(make, PREFACE + SettingsFrame(0).serialize(), parts)
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [request(1) + RstStreamFrame(1, error_code=8).serialize()],
+        [request(1), RstStreamFrame(1, error_code=8).serialize()],
+        [GoAwayFrame(0, error_code=1).serialize() + request(1)],
+        [request(1) + GoAwayFrame(0, error_code=1).serialize() + request(3)],
+    ],
+    ids=["reset at once", "reset later", "gone before", "gone between"],
+)
+def test_calls_of_a_client_that_leaves_at_once_leave_nothing(echo: Any, parts: list[bytes]) -> None:
+    """A task that is cancelled before its first step runs none of its cleanup; a closed connection begins none."""
+    begun = 0
+
+    async def interceptor(call: Call, proceed: Any) -> None:
+        nonlocal begun
+        begun += 1
+        await asyncio.Event().wait()
+
+    feed(lambda: server_protocol(echo, interceptor), PREFACE + SettingsFrame(0).serialize(), parts)
+    assert begun == (1 if len(parts) == 2 else 0)
 
 
 @settings(deadline=None, max_examples=100)

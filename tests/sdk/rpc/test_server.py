@@ -12,7 +12,15 @@ from typing import Any
 
 import anyio
 import pytest
-from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    WindowUpdateFrame,
+)
 
 from authsec_sdk.proto import any_pb2, status_pb2, wrappers_pb2
 from authsec_sdk.rpc import (
@@ -508,6 +516,22 @@ async def test_lines_a_peer_causes_are_paced(serve: Any, raw: Any, caplog: pytes
                 client.write(b"GET / HTTP/1.1\r\n\r\n")
                 await client.closed()
     assert 1 <= sum("closing a connection" in record.getMessage() for record in caplog.records) < 30
+
+
+async def test_a_header_block_is_bounded_before_it_ends(serve: Any, raw: Any) -> None:
+    async with serve(max_header_bytes=16384) as served, raw.connect(served.path) as client:
+        client.write(HeadersFrame(1, data=bytes(16000)), *(ContinuationFrame(1, data=bytes(16000)) for _ in range(2)))
+        await client.closed()
+
+
+async def test_frames_of_ours_are_small_whatever_the_peer_allows(serve: Any, raw: Any) -> None:
+    """One that allows 16 MiB would have so much written at once, for each of its streams."""
+    settings = {"INITIAL_WINDOW_SIZE": 2**31 - 1, "MAX_FRAME_SIZE": 2**24 - 1}
+    async with serve() as served, raw.connect(served.path, **settings) as client:
+        client.write(WindowUpdateFrame(0, window_increment=2**30))
+        client.write(client.request(1, "/interop.Echo/Flood"))
+        client.write(client.data(1, client.message(b"\x08\x80\x80\x40"), end=True))
+        assert max([len((await client.until(DataFrame)).data) for _ in range(150)]) == 16384
 
 
 async def test_our_header_table_does_not_grow_to_what_the_peer_allows(serve: Any, raw: Any) -> None:
