@@ -1,7 +1,7 @@
 """X509-SVIDs signed per CPU-second of the server: the signing alone, and whole calls beside upstream's server.
 
-Upstream's `spire-server` is the one SPIRE_SERVER_BIN names. Both run with SQLite, keys in memory and no rate limits, and
-are asked by the same client: `MintX509SVID` over the admin socket, one SVID a call and eight calls at once, and
+Upstream's `spire-server` is the one SPIRE_SERVER_BIN names. Both run with SQLite, keys in memory and no rate limits,
+and are asked by the same client: `MintX509SVID` over the admin socket, one SVID a call and eight calls at once, and
 `BatchNewX509SVID` of 400 over mutual TLS by an agent that joined with a token. Only the server's CPU time counts.
 """
 
@@ -101,7 +101,7 @@ class Server:
         self._command = command
         self._folder = Path(tempfile.mkdtemp(prefix="icp-bench-", dir="/tmp"))
         self._csrs = requests(BATCH)
-        self._next = 0
+        self._channels: list[Channel] = []
 
     def __enter__(self) -> Self:
         for part in ("private", "data"):
@@ -129,6 +129,10 @@ class Server:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if hasattr(self, "_runner"):
+            for channel in self._channels:
+                self._runner.run(channel.close())
+            self._runner.close()
         self._process.terminate()
         self._process.wait(30)
         shutil.rmtree(self._folder)
@@ -162,6 +166,7 @@ class Server:
         holder = X509ContextHolder(X509Context((svid,), bundles))
         self._agent = Channel.tcp("127.0.0.1", self._port, ssl=mtls_client_context(holder, to_server, alpn=("h2",)))
         self._admin = Channel.unix(f"{self._folder}/private/api.sock")
+        self._channels = [self._agent, self._admin]
 
     def _measured(self, work: Callable[[], Any]) -> float:
         """Run work that returns how many SVIDs it got; return how many that is per CPU-second of the server."""

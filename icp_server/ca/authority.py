@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from icp_server.ca.keys import PrivateKey, SignatureScheme, public_key_info, scheme_of, sign_bytes
+from icp_server.ca.keys import PrivateKey, public_key_info, scheme_of, signing_with
 from icp_server.ca.leaf_encoder import LeafEncoder
 from icp_server.domain.ca_slots import AuthorityRecord
 from icp_server.domain.svid_template import CATemplate
@@ -15,12 +16,12 @@ from icp_server.domain.svid_template import CATemplate
 
 @dataclass(frozen=True, slots=True)
 class SigningAuthority:
-    """What signs leaves: a record of the journal, the key that belongs to it, and its encoder."""
+    """What signs leaves: a record of the journal, its encoder, and the use of the key that belongs to it."""
 
     record: AuthorityRecord
-    key: PrivateKey = field(repr=False)
-    scheme: SignatureScheme = field(repr=False)
     encoder: LeafEncoder = field(repr=False)
+    sign: Callable[[bytes], bytes] = field(repr=False)
+    """A signature with the authority's key, as certificates carry it."""
 
     @classmethod
     def of(cls, record: AuthorityRecord, key: PrivateKey | None) -> SigningAuthority | None:
@@ -33,11 +34,7 @@ class SigningAuthority:
             return None
         scheme = scheme_of(key)
         encoder = LeafEncoder(certificate.subject, bytes.fromhex(record.authority_id), scheme.algorithm)
-        return cls(record, key, scheme, encoder)
-
-    def sign(self, data: bytes) -> bytes:
-        """A signature as certificates carry it."""
-        return sign_bytes(self.key, self.scheme, data)
+        return cls(record, encoder, signing_with(key, scheme))
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an authority holds a private key and is not pickled")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from cryptography.hazmat.primitives import hashes
@@ -77,8 +79,8 @@ def scheme_of(key: PrivateKey) -> SignatureScheme:
     return _ECDSA_SHA384 if isinstance(key.curve, ec.SECP384R1) else _ECDSA_SHA256
 
 
-def sign_bytes(key: PrivateKey, scheme: SignatureScheme, data: bytes) -> bytes:
-    """A signature over data, as certificates carry it."""
+def signing_with(key: PrivateKey, scheme: SignatureScheme) -> Callable[[bytes], bytes]:
+    """What signs bytes as certificates carry it; all that does not depend on the bytes is decided here, once."""
     if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(data, padding.PKCS1v15(), scheme.hash)
-    return key.sign(data, ec.ECDSA(scheme.hash))
+        return partial(key.sign, padding=padding.PKCS1v15(), algorithm=scheme.hash)
+    return partial(key.sign, signature_algorithm=ec.ECDSA(scheme.hash))

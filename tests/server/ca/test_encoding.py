@@ -97,7 +97,7 @@ def test_leaves_are_byte_for_byte_what_the_library_builds(
     whole = x509.load_der_x509_certificate(encoder.certificate(to_be_signed, expected.signature))
     assert whole == expected
     signed = x509.load_der_x509_certificate(
-        encoder.certificate(to_be_signed, keys.sign_bytes(issuer, scheme, to_be_signed))
+        encoder.certificate(to_be_signed, keys.signing_with(issuer, scheme)(to_be_signed))
     )
     if isinstance(issuer, rsa.RSAPrivateKey):
         assert signed == expected

@@ -249,12 +249,12 @@ async def test_the_lifecycle_goes_on_after_a_failure(
     """A database that fails for a while stops neither the loop nor what can go on without it."""
     ca = CA(store, MemoryKeyManager(), clock)
     await ca.lifecycle.start()
+    await database.close()  # it opens the file again when it is asked, and finds none
+    (tmp_path / "server.sqlite3").rename(tmp_path / "away")
+    (tmp_path / "server.sqlite3").mkdir()
+    clock.forward(hours=13)
     running = asyncio.create_task(ca.lifecycle.run())
     try:
-        await database.close()
-        (tmp_path / "server.sqlite3").rename(tmp_path / "away")
-        (tmp_path / "server.sqlite3").mkdir()
-        clock.forward(hours=13)
         async with asyncio.timeout(20):
             while "Unable to rotate X509 CA" not in caplog.text or "Could not rotate server SVID" not in caplog.text:
                 await asyncio.sleep(0.01)
