@@ -70,24 +70,22 @@ class HandshakeGate:
         with self._lock:  # one thread may read and another write, and neither did the handshake before
             if self._refusal is not None:
                 raise self._again()
-            if not self._open:
-                self._handshake()
-                self._judge()
-
-    def _handshake(self) -> None:
-        try:
-            self._raw.do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as error:
-            refusal = self._verifier.refused_by_openssl(error, self._generation)
-            if refusal is None:
-                raise
-            self._refusal = _bare(refusal)
+            if self._open:
+                return
             try:
-                raise refusal from error
-            finally:
-                del refusal  # else its traceback would hold it, and with it the connection, until the next collection
+                self._raw.do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                refusal = self._verifier.refused_by_openssl(error, self._generation)
+                if refusal is None:
+                    raise
+                self._refusal = _bare(refusal)
+                try:
+                    raise refusal from error
+                finally:
+                    del refusal  # else its traceback would keep it, and the connection, until the next collection
+            self._judge()
 
     def _judge(self) -> None:
         # Refused unless shown otherwise, so that an interruption of the next lines leaves the gate shut.

@@ -42,23 +42,22 @@ class Generation:
         # Whoever uses this generation, to be found again when it has to end. `Any`: TLS objects and sockets.
         self._connections: set[weakref.ref[Any]] = set()
         self._one_each = role.server_side and settings.allows_tls12
-        self._proven: dict[tuple[bytes, ...], SpiffeID] = {}
+        # What chains prove, by the bundles of this generation: peers come again, with the chains they had.
+        self.proven: dict[tuple[bytes, ...], SpiffeID] = {}
         self._pem = pem_of(plan.authorities) if role.verifies_chain else b""
         self._inner = self._build()
 
     def prove(self, verified_chain: tuple[bytes, ...]) -> SpiffeID:
-        """Return the ID that a chain proves, which OpenSSL verified just now; remembered, for peers come again.
+        """Return the ID that a chain proves, which OpenSSL verified just now; remembered in `proven`.
 
         Raises:
             PeerCredentialError: it proves none: `verify_membership` says which error means what.
         """
-        proven = self._proven.get(verified_chain)
-        if proven is None:
-            proven = verify_membership(verified_chain, self.plan.bundles)
-            if len(self._proven) >= _PROVEN_KEPT:
-                self._proven.clear()
-            self._proven[verified_chain] = proven
-        return proven
+        spiffe_id = verify_membership(verified_chain, self.plan.bundles)
+        if len(self.proven) >= _PROVEN_KEPT:
+            self.proven.clear()
+        self.proven[verified_chain] = spiffe_id
+        return spiffe_id
 
     def add(self, connection: Any) -> weakref.ref[Any]:
         """Remember a connection as long as it lives, and return the reference by which it is remembered."""

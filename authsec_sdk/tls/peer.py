@@ -114,7 +114,13 @@ class PeerVerifier:
             PeerVerificationError: it is refused, or anything at all went wrong in judging it.
         """
         try:
-            return self._verdict(raw, generation, begun)
+            if raw.session_reused:
+                raise UntrustedPeerError("the TLS session was resumed, so nothing proves who the peer is now")
+            peer = self._proven(raw, generation, begun)
+            if peer is not None:
+                assert self._authorizer is not None
+                authorize(self._authorizer, peer)
+            return peer
         except Exception as error:
             raise self._refuse(_readable_id(raw), _reason(error), generation) from error
 
@@ -132,26 +138,23 @@ class PeerVerifier:
             return self._refuse(None, UntrustedPeerError("the peer presented no certificate"), generation)
         return None
 
-    def _verdict(self, raw: RawTLS, generation: Generation, begun: float) -> SpiffeID | None:
-        if raw.session_reused:
-            raise UntrustedPeerError("the TLS session was resumed, so nothing proves who the peer is now")
+    def _proven(self, raw: RawTLS, generation: Generation, begun: float) -> SpiffeID | None:
         if self._verifies_chain:
             chain = tuple([certificate.public_bytes(ENCODING_DER) for certificate in raw.get_verified_chain() or ()])
-            if not chain and raw.getpeercert(True) is None:
-                if self._role.peer is PeerCertificate.REQUESTED:
-                    return None
-                raise UntrustedPeerError("the peer presented no certificate")
-            peer = _prove(raw, chain, generation.prove, generation.plan.bundles)
+            peer = generation.proven.get(chain)
+            if peer is None:
+                if not chain and raw.getpeercert(True) is None:
+                    if self._role.peer is PeerCertificate.REQUESTED:
+                        return None
+                    raise UntrustedPeerError("the peer presented no certificate")
+                peer = _prove(raw, chain, generation.prove, generation.plan.bundles)
             if time.monotonic() - begun > self._handshake_age:
                 newest = self._generations.newest_bundles()
                 _prove(raw, chain, functools.partial(verify_membership, bundles=newest), newest)
-        elif self._role.peer is PeerCertificate.NOT_ASKED:
+            return peer
+        if self._role.peer is PeerCertificate.NOT_ASKED:
             return None
-        else:
-            peer = x509_svid_id(_leaf(raw))
-        assert self._authorizer is not None
-        authorize(self._authorizer, peer)
-        return peer
+        return x509_svid_id(_leaf(raw))
 
     def _refuse(self, spiffe_id: SpiffeID | None, reason: SpiffeError, generation: Generation) -> PeerVerificationError:
         rejection = Rejection(spiffe_id, reason, str(self._role), generation.number)
