@@ -199,6 +199,24 @@ async def test_errors_of_the_database_are_ours_and_show_no_parameters(database: 
     assert "s3cret" not in caught.value.message
 
 
+async def test_a_file_that_vanished_is_an_error_and_not_an_empty_database(database: Database, tmp_path: Path) -> None:
+    await database.close()
+    (tmp_path / "server.sqlite3").unlink()
+    with pytest.raises(Internal, match="unable to open database file"):
+        async with database.read():
+            pass
+    assert not (tmp_path / "server.sqlite3").exists()
+
+
+@pytest.mark.parametrize("name", ["a b.sqlite3", "a?mode=memory", "a#b", "ä%20.db", "a;b&c=d"])
+async def test_any_file_name(tmp_path: Path, name: str, clock: Any) -> None:
+    async with await Database.open(tmp_path / name) as database:
+        await SQLStore.bind(database, TrustDomain("example.org"), clock)
+    raw = sqlite3.connect(tmp_path / name)
+    assert raw.execute("SELECT name FROM trust_domains").fetchall() == [("example.org",)]
+    raw.close()
+
+
 async def test_closing_twice_is_once(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "a.sqlite3")
     await database.close()
