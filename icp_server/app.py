@@ -181,7 +181,12 @@ class ICPServer:
 
     def _services(self, store: SQLStore, signer: SVIDSigner) -> _Services:
         config = self._config
-        entries = EntryService(store, self._clock, admin_ids=config.admin_ids)
+        entries = EntryService(
+            store,
+            self._clock,
+            admin_ids=config.admin_ids,
+            require_strong_selectors=config.require_strong_selectors,
+        )
         agents = AgentService(
             store,
             signer,

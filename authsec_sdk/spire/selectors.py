@@ -2,9 +2,15 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from authsec_sdk.errors import CallerError
+
+BORROWABLE: Final = (
+    "unix:path and unix:sha256 alone can be borrowed by any local process that may run the program: "
+    "name the user as well (unix:uid)"
+)
+"""What to tell whoever makes an entry of which `only_borrowable` is true."""
 
 
 class InvalidSelectorError(CallerError, ValueError):
@@ -63,10 +69,11 @@ def unique_selectors(selectors: Iterable[Selector]) -> tuple[Selector, ...]:
 
 
 def only_borrowable(selectors: Collection[Selector]) -> bool:
-    """Whether any process of the same user could take on all of these: `unix:path` and `unix:sha256` and nothing else.
+    """Whether a process could take on all of these by running a program: `unix:path`, `unix:sha256`, nothing else.
 
-    A process which connects, leaves the socket to a child and then executes another program is seen as that program.
-    An entry made of such selectors alone deserves a warning where it is created.
+    A process which connects, leaves the socket to a child and then executes another program is seen as that program,
+    and the child reads the answer. An entry made of such selectors alone deserves a warning where it is created. Where
+    the user is named too, only processes of that user can do so.
     """
     return bool(selectors) and all(
         selector.type == "unix" and selector.value.startswith(("path:", "sha256:")) for selector in selectors

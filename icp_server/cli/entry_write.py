@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from authsec_sdk.proto.spire import entry_grpc, entry_pb2, types_pb2
 from authsec_sdk.rpc import Channel, GRPCError
+from authsec_sdk.spire.selectors import BORROWABLE, only_borrowable
+from authsec_sdk.spire.wire import selectors_from_wire
 from icp_server.cli.api import TIMEOUT, APICommand, CommandError, rpc_error
 from icp_server.cli.entry_data import read_entries, read_ids
 from icp_server.cli.entry_flags import EntryFlags
@@ -42,6 +44,7 @@ def create(arguments: Sequence[str]) -> int:
             part = await stub.BatchCreateEntry(entry_pb2.BatchCreateEntryRequest(entries=batch), timeout=TIMEOUT)
             answer.results.extend(part.results)
         _fill_in_failed(answer.results, entries)
+        _warn_of_borrowable(console, answer.results)
         if console.wants_json:
             console.json(answer)
         else:
@@ -76,6 +79,7 @@ def update(arguments: Sequence[str]) -> int:
             part = await stub.BatchUpdateEntry(entry_pb2.BatchUpdateEntryRequest(entries=batch), timeout=TIMEOUT)
             answer.results.extend(part.results)
         _fill_in_failed(answer.results, entries)
+        _warn_of_borrowable(console, answer.results)
         if console.wants_json:
             console.json(answer)
         else:
@@ -139,6 +143,13 @@ def _fill_in_failed(results: Sequence[_Result], entries: Sequence[types_pb2.Entr
     for result, entry in zip(results, entries, strict=True):
         if result.status.code:
             result.entry.CopyFrom(entry)
+
+
+def _warn_of_borrowable(console: Console, results: Sequence[_Result]) -> None:
+    """Tell whoever made an entry what it is worth; on standard error, so that no script reads it as an answer."""
+    for result in results:
+        if not result.status.code and only_borrowable(selectors_from_wire(result.entry.selectors)):
+            console.err(f"Warning: entry {result.entry.id}: {BORROWABLE}")
 
 
 def _print_results(console: Console, results: Sequence[_Result], verb: str) -> None:

@@ -103,6 +103,7 @@ def parse_config(body: Body, overrides: Overrides) -> ServerConfig:
         audit_log_enabled=server.boolean("audit_log_enabled") or False,
         rate_limits=_rate_limits(server, notes),
         agent_spiffe_id_as_selector=bool(experimental and experimental.boolean("agent_spiffe_id_as_selector")),
+        require_strong_selectors=server.boolean("require_strong_selectors") or False,
         health=_health(top, notes),
         plugins=read_plugins(top, notes),
         warnings=tuple(notes),

@@ -106,5 +106,7 @@ class ServerConfig:
     rate_limits: RateLimitSwitches = field(default_factory=RateLimitSwitches)
     health: HealthListener | None = None
     agent_spiffe_id_as_selector: bool = False
+    require_strong_selectors: bool = False
+    """Refuse entries made of selectors alone that any local process can borrow. Ours; upstream has no such setting."""
     warnings: tuple[str, ...] = ()
     """What an operator should know of these settings; logged at start, printed by `validate`."""

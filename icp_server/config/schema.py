@@ -88,6 +88,7 @@ SERVER: Final = _table(
     profiling_freq=Key(Kind.INTEGER, not_yet=_PROFILING, harmless=(0,)),
     profiling_names=Key(Kind.TEXTS, not_yet=_PROFILING, harmless=((),)),
     ratelimit=Key(Kind.BLOCK),
+    require_strong_selectors=Key(Kind.BOOLEAN),
     socket_path=Key(Kind.TEXT),
     trust_domain=Key(Kind.TEXT),
 )

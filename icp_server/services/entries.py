@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.spire.entries import EntryChanges, InvalidEntryError, RegistrationEntry, validate_new_entry
+from authsec_sdk.spire.selectors import BORROWABLE, only_borrowable
 from icp_server.domain.agent import Agent
 from icp_server.domain.errors import AlreadyExists, Internal, InvalidArgument, NotFound, ServiceError
 from icp_server.domain.filters import EntryFilter
 from icp_server.domain.results import ItemResult, Page, PageRequest
 from icp_server.ports import Clock, Store
 from icp_server.services.entry_cache import EntryCache
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,42 +31,49 @@ class Rights:
 class EntryService:
     """The Entry API's use cases over one trust domain."""
 
-    def __init__(self, store: Store, clock: Clock, *, admin_ids: frozenset[SpiffeID] = frozenset()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        admin_ids: frozenset[SpiffeID] = frozenset(),
+        require_strong_selectors: bool = False,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._admin_ids = admin_ids
+        self._require_strong = require_strong_selectors
         self._cache = EntryCache(store, clock)
 
     async def create(self, entries: Sequence[RegistrationEntry]) -> list[ItemResult[RegistrationEntry]]:
         """Create each entry; beside AlreadyExists stands the entry that is there.
 
-        Values come back with DNS names and selectors sorted, as upstream's replies have them.
+        Values come back with DNS names and selectors sorted, as upstream's replies have them. An entry of selectors
+        that any process can borrow is warned of, or refused where strong ones are required.
         """
         valid: list[RegistrationEntry] = []
         refused: dict[int, ServiceError] = {}
         for place, entry in enumerate(entries):
             try:
-                validate_new_entry(entry, self._store.trust_domain)
-            except InvalidEntryError as error:
-                refused[place] = _invalid(error, "create")
+                self._check(entry, "create")
+            except InvalidArgument as error:
+                refused[place] = error
             else:
                 valid.append(entry if entry.id else replace(entry, id=str(uuid.uuid4())))
         written = iter(await self._store.entries.create(valid) if valid else [])
-        return [
+        results = [
             ItemResult(error=refused[place]) if place in refused else _reply(next(written), "create")
             for place in range(len(entries))
         ]
+        _warn_of_borrowable(results)
+        return results
 
     async def update(self, changes: Sequence[EntryChanges]) -> list[ItemResult[RegistrationEntry]]:
-        """Change each entry, found by its id; what a change leaves None stays as it is."""
-
-        def check(entry: RegistrationEntry) -> None:
-            try:
-                validate_new_entry(entry, self._store.trust_domain)
-            except InvalidEntryError as error:
-                raise _invalid(error, "update") from error
-
-        return [_reply(result, "update") for result in await self._store.entries.update(changes, check)]
+        """Change each entry, found by its id; what a change leaves None stays as it is. Checked as in `create`."""
+        written = await self._store.entries.update(changes, lambda entry: self._check(entry, "update"))
+        results = [_reply(result, "update") for result in written]
+        _warn_of_borrowable(results)
+        return results
 
     async def delete(self, ids: Sequence[str]) -> list[ItemResult[str]]:
         """Delete each entry; ``value`` is its id, also beside an error."""
@@ -133,8 +144,22 @@ class EntryService:
         """Whether the certificates of this entry carry rights of their own, and so go on record."""
         return entry.admin or entry.downstream or entry.spiffe_id in self._admin_ids
 
+    def _check(self, entry: RegistrationEntry, verb: str) -> None:
+        try:
+            validate_new_entry(entry, self._store.trust_domain)
+        except InvalidEntryError as error:
+            raise _invalid(error, verb) from error
+        if self._require_strong and only_borrowable(entry.selectors):
+            raise InvalidArgument(f"failed to {verb} entry: require_strong_selectors is on: {BORROWABLE}")
 
-def _invalid(error: InvalidEntryError, verb: str) -> ServiceError:
+
+def _warn_of_borrowable(results: Sequence[ItemResult[RegistrationEntry]]) -> None:
+    for result in results:
+        if result.ok and result.value is not None and only_borrowable(result.value.selectors):
+            logger.warning("%s entry_id=%s spiffe_id=%s", BORROWABLE, result.value.id, result.value.spiffe_id)
+
+
+def _invalid(error: InvalidEntryError, verb: str) -> InvalidArgument:
     if error.found_by_store:
         return InvalidArgument(f"failed to {verb} entry: {error}")
     return InvalidArgument(f"failed to convert entry: {error}")

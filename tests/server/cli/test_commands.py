@@ -83,6 +83,18 @@ async def test_tokens(cli: CLI) -> None:
         assert words in refused.err
 
 
+async def test_an_entry_that_any_process_can_borrow_is_warned_of_on_stderr(cli: CLI) -> None:
+    """Threat 1."""
+    weak = ("-spiffeID", "spiffe://example.org/web", "-parentID", "spiffe://example.org/node", "-selector")
+    created = await cli("entry create", *weak, "unix:path:/usr/bin/web", "-entryID", "e1")
+    assert created.code == 0
+    assert created.err.startswith("Warning: entry e1: unix:path and unix:sha256 alone can be borrowed")
+    updated = await cli("entry update", *weak, "unix:sha256:00", "-entryID", "e1", "-output", "json")
+    assert updated.json["results"][0]["status"]["code"] == 0
+    assert updated.err.startswith("Warning: entry e1: ")
+    assert (await cli("entry update", *weak, "unix:uid:1", "-entryID", "e1")).err == ""
+
+
 async def test_an_entrys_life(cli: CLI) -> None:
     created = await cli("entry create", *WEB, "-entryID", "e1", "-dns", "b.x", "-dns", "a.x", "-x509SVIDTTL", "60")
     assert created.code == 0

@@ -51,6 +51,7 @@ def test_every_setting_that_is_honoured_is_read(read: Read) -> None:
         log_format = "JSON"
         log_source_location = true
         ratelimit { attestation = false }
+        require_strong_selectors = true
         socket_path = "/run/x/api.sock"
         experimental { agent_spiffe_id_as_selector = true }
         """,
@@ -69,6 +70,7 @@ def test_every_setting_that_is_honoured_is_read(read: Read) -> None:
     assert config.log.source_location
     assert config.rate_limits == RateLimitSwitches(attestation=False, signing=True)
     assert config.agent_spiffe_id_as_selector
+    assert config.require_strong_selectors
     assert config.health == HealthListener(bind_port=8080, live_path="/l", ready_path="/r")
     assert config.warnings == ()
 

@@ -120,6 +120,41 @@ async def test_updates_have_upstreams_words(entries: EntryService, new_entry: Ne
     assert (await entries.get("a")).revision_number == 1
 
 
+BORROWED = "unix:path:/usr/bin/web unix:sha256:00"
+
+
+async def test_an_entry_that_any_process_can_borrow_is_warned_of(
+    entries: EntryService, new_entry: NewEntry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Threat 1: path and digest are those of whatever the caller runs by the time it is looked at."""
+    weak, strong = new_entry(id="weak", selectors=BORROWED), new_entry(id="strong", selectors=f"{BORROWED} unix:uid:1")
+    assert all(result.ok for result in await entries.create([weak, strong]))
+    (record,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert "can be borrowed" in record.getMessage()
+    assert "entry_id=weak spiffe_id=spiffe://example.org/workload" in record.getMessage()
+    caplog.clear()
+    assert (await entries.update([EntryChanges(id="strong", selectors=weak.selectors)]))[0].ok
+    assert "entry_id=strong" in caplog.text
+
+
+async def test_where_strong_selectors_are_required_borrowable_ones_are_refused(
+    store: Any, clock: Any, new_entry: NewEntry
+) -> None:
+    """Threat 1, closed by the operator: no such entry comes to be, neither new nor by a change."""
+    entries = EntryService(store, clock, require_strong_selectors=True)
+    results = await entries.create(
+        [new_entry("a", id="weak", selectors=BORROWED), new_entry("b", id="strong", selectors=f"{BORROWED} unix:uid:1")]
+    )
+    assert said(results[0])[0] is InvalidArgument
+    assert said(results[0])[1].startswith("failed to create entry: require_strong_selectors is on: unix:path and")
+    assert results[1].ok
+    weak = tuple(Selector.parse(text) for text in BORROWED.split())
+    [result] = await entries.update([EntryChanges(id="strong", selectors=weak)])
+    assert said(result)[1].startswith("failed to update entry: require_strong_selectors is on")
+    assert len((await entries.get("strong")).selectors) == 3
+    assert await entries.count(EntryFilter()) == 1
+
+
 async def test_deletions_have_upstreams_words(entries: EntryService, new_entry: NewEntry) -> None:
     await entries.create([new_entry(id="a")])
     results = await entries.delete(["", "a", "a"])
