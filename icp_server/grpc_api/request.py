@@ -27,10 +27,17 @@ class Request:
     caller: Caller
     gate: Gate
     trail: AuditTrail
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
     admission: Admission | None = None
     _fields: dict[str, object] = field(default_factory=dict)
     _items_recorded: bool = False
+    _id: str = ""
+
+    @property
+    def id(self) -> str:
+        """What ties the lines about this call together; most calls have none, so it is made when first asked for."""
+        if not self._id:
+            self._id = str(uuid.uuid4())
+        return self._id
 
     async def admit(self) -> None:
         """Judge the caller, as it stands now: before the handler runs, and again while a stream goes on.
@@ -72,7 +79,7 @@ class Request:
 
     def record_success(self) -> None:
         """Write the audit line of a call that went well, unless each of its items has one."""
-        if not self._items_recorded:
+        if self.trail.enabled and not self._items_recorded:
             self.trail.record(self.identity(), self._fields)
 
     def record_failure(self, code: int, message: str) -> None:
