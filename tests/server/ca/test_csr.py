@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -91,14 +92,15 @@ def test_too_many_bytes(requester: Any) -> None:
         prove(requester.csr() + b"\0")
 
 
-@given(position=st.integers(0, 200), bit=st.integers(0, 7), cut=st.integers(0, 400))
-def test_a_damaged_request_is_refused_or_proves_the_same_key(position: int, bit: int, cut: int) -> None:
+@given(position=st.integers(0, 400), bit=st.integers(0, 7), cut=st.integers(0, 400))
+def test_a_damaged_request_is_refused_or_says_what_it_said(position: int, bit: int, cut: int) -> None:
+    """A flipped bit may pass where the signature does not look, in the padding of the signature itself."""
     csr = bytearray(GOOD)
     csr[position % len(csr)] ^= 1 << bit
     for damaged in (bytes(csr), GOOD[: cut % len(GOOD)]):
         for read in (prove, read_mint_request):
-            with pytest.raises(InvalidArgument):
-                read(damaged)
+            with contextlib.suppress(InvalidArgument):
+                assert read(damaged) == read(GOOD)
 
 
 def test_a_mint_request_says_what_it_wants(requester: Any) -> None:
@@ -128,4 +130,13 @@ def test_wrong_mint_requests(requester: Any, uris: tuple[str, ...], dns: tuple[s
         read_mint_request(requester.csr(uris=uris, dns=dns))
 
 
-GOOD = signed(ec.generate_private_key(ec.SECP256R1()))
+GOOD = (
+    x509.CertificateSigningRequestBuilder()
+    .subject_name(EMPTY)
+    .add_extension(
+        x509.SubjectAlternativeName([x509.UniformResourceIdentifier("spiffe://example.org/a"), x509.DNSName("a.test")]),
+        critical=False,
+    )
+    .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    .public_bytes(Encoding.DER)
+)
