@@ -1,1 +1,4 @@
-"""JOSE as far as SPIFFE needs it, strict, over `cryptography`. So far: public keys as JWK (`jwk`)."""
+"""JOSE as far as SPIFFE needs it, strict, over `cryptography`: tokens (`jws`), keys (`jwk`, `keys`), faults (`fault`).
+
+There is no option to be less strict, no algorithm without a public key, and no header that tells where a key is.
+"""

@@ -3,12 +3,16 @@
 Every value is checked when it is made, by whatever way, so holding one means it is valid.
 """
 
+from authsec_sdk.spiffe.audience import Audience, InvalidAudienceError
 from authsec_sdk.spiffe.bundle import BundleSet, JWTBundle, TrustBundle, WITBundle, X509Bundle
 from authsec_sdk.spiffe.bundle_json import format_bundle_document, parse_bundle_document
 from authsec_sdk.spiffe.bundle_map_json import format_bundle_map, parse_bundle_map
 from authsec_sdk.spiffe.context import X509Context
 from authsec_sdk.spiffe.ids import SpiffeID, TrustDomain
+from authsec_sdk.spiffe.jwtsvid import JWTSVID
+from authsec_sdk.spiffe.key_set_json import format_key_set, parse_jwt_key_set, parse_wit_key_set
 from authsec_sdk.spiffe.source import X509ContextHolder, X509ContextListener, X509ContextSource
+from authsec_sdk.spiffe.token_claims import DEFAULT_LEEWAY
 from authsec_sdk.spiffe.verify import (
     check_authority,
     check_signing_certificate,
@@ -16,16 +20,23 @@ from authsec_sdk.spiffe.verify import (
     verify_membership,
     x509_svid_id,
 )
+from authsec_sdk.spiffe.witsvid import WITSVID, UnprovenWIT
 from authsec_sdk.spiffe.x509svid import X509SVID, SVIDPrivateKey
 
 __all__ = [
+    "DEFAULT_LEEWAY",
+    "JWTSVID",
+    "WITSVID",
     "X509SVID",
+    "Audience",
     "BundleSet",
+    "InvalidAudienceError",
     "JWTBundle",
     "SVIDPrivateKey",
     "SpiffeID",
     "TrustBundle",
     "TrustDomain",
+    "UnprovenWIT",
     "WITBundle",
     "X509Bundle",
     "X509Context",
@@ -36,8 +47,11 @@ __all__ = [
     "check_signing_certificate",
     "format_bundle_document",
     "format_bundle_map",
+    "format_key_set",
     "parse_bundle_document",
     "parse_bundle_map",
+    "parse_jwt_key_set",
+    "parse_wit_key_set",
     "verify_chain",
     "verify_membership",
     "x509_svid_id",
