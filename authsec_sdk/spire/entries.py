@@ -1,5 +1,6 @@
 """Registration entries: which SPIFFE ID a workload with these selectors gets from which agent, and their rules."""
 
+from collections import Counter
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -24,6 +25,10 @@ class InvalidEntryError(CallerError, ValueError):
     def __init__(self, message: str, *, found_by_store: bool = False) -> None:
         super().__init__(f"datastore-validation: {message}" if found_by_store else message)
         self.found_by_store = found_by_store
+
+
+class RepeatedDNSNameError(InvalidEntryError):
+    """A DNS name is listed twice, for which a SPIRE server's data store answers ALREADY_EXISTS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,3 +237,5 @@ def _validate_stored(entry: RegistrationEntry) -> None:
         raise InvalidEntryError("invalid registration entry: X509SvidTtl is not set", found_by_store=True)
     if entry.jwt_svid_ttl < 0:
         raise InvalidEntryError("invalid registration entry: JwtSvidTtl is not set", found_by_store=True)
+    if repeated := [name for name, count in Counter(entry.dns_names).items() if count > 1]:
+        raise RepeatedDNSNameError(f'DNS name "{repeated[0]}" is listed twice')

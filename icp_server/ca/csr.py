@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from authsec_sdk.errors import InvalidSpiffeIDError
 from authsec_sdk.spiffe import SpiffeID
-from authsec_sdk.spire.dns_names import InvalidDNSNameError, check_dns_name
+from authsec_sdk.spire.dns_names import InvalidDNSNameError, check_dns_name, check_no_wildcard_overlap
 from icp_server.ca import der
 from icp_server.domain.errors import InvalidArgument
 
@@ -83,7 +83,13 @@ def read_mint_request(csr: bytes) -> MintRequest:
         for name in dns_names:
             check_dns_name(name)
     except InvalidDNSNameError as error:
-        raise InvalidArgument(f"CSR DNS name is not valid: {error}") from error
+        raise InvalidArgument(f"CSR DNS name is invalid: {error}") from error
+    try:
+        check_no_wildcard_overlap(dns_names)
+    except InvalidDNSNameError as error:
+        raise InvalidArgument(
+            f"CSR DNS name contains a wildcard that covers another non-wildcard name: {error}"
+        ) from error
     return MintRequest(key, spiffe_id, dns_names, subject)
 
 

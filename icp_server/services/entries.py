@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from authsec_sdk.spiffe import SpiffeID
-from authsec_sdk.spire.entries import EntryChanges, InvalidEntryError, RegistrationEntry, validate_new_entry
+from authsec_sdk.spire.entries import (
+    EntryChanges,
+    InvalidEntryError,
+    RegistrationEntry,
+    RepeatedDNSNameError,
+    validate_new_entry,
+)
 from authsec_sdk.spire.selectors import BORROWABLE, only_borrowable
 from icp_server.domain.agent import Agent
 from icp_server.domain.errors import AlreadyExists, Internal, InvalidArgument, NotFound, ServiceError
@@ -56,7 +62,7 @@ class EntryService:
         for place, entry in enumerate(entries):
             try:
                 self._check(entry, "create")
-            except InvalidArgument as error:
+            except ServiceError as error:
                 refused[place] = error
             else:
                 valid.append(entry if entry.id else replace(entry, id=str(uuid.uuid4())))
@@ -159,7 +165,9 @@ def _warn_of_borrowable(results: Sequence[ItemResult[RegistrationEntry]]) -> Non
             logger.warning("%s entry_id=%s spiffe_id=%s", BORROWABLE, result.value.id, result.value.spiffe_id)
 
 
-def _invalid(error: InvalidEntryError, verb: str) -> InvalidArgument:
+def _invalid(error: InvalidEntryError, verb: str) -> ServiceError:
+    if isinstance(error, RepeatedDNSNameError):
+        return AlreadyExists(f"failed to {verb} entry: {error}")
     if error.found_by_store:
         return InvalidArgument(f"failed to {verb} entry: {error}")
     return InvalidArgument(f"failed to convert entry: {error}")

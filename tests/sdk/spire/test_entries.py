@@ -70,6 +70,7 @@ def test_a_right_entry_passes(make_entry: Make, home: TrustDomain) -> None:
             {"store_svid": True, "disable_x509_svid_prefetch": True},
             "datastore-validation: specifying cache behaviour is incompatible with storable SVIDs",
         ),
+        ({"dns_names": ("a.test", "b.test", "b.test")}, 'DNS name "b.test" is listed twice'),
     ],
 )
 def test_a_broken_rule_is_told_in_spires_words(

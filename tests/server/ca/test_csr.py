@@ -121,8 +121,9 @@ def test_a_mint_request_says_what_it_wants(requester: Any) -> None:
         (("https://example.org/a",), (), "CSR URI SAN is invalid"),
         (("spiffe://Example.org/a",), (), "CSR URI SAN is invalid"),
         (("spiffe://example.org/a/../b",), (), "CSR URI SAN is invalid"),
-        (("spiffe://example.org/a",), ("a..test",), "CSR DNS name is not valid"),
-        (("spiffe://example.org/a",), ("a.*.test",), "CSR DNS name is not valid"),
+        (("spiffe://example.org/a",), ("a..test",), "CSR DNS name is invalid"),
+        (("spiffe://example.org/a",), ("a.*.test",), "CSR DNS name is invalid"),
+        (("spiffe://example.org/a",), ("*.test", "a.test"), "CSR DNS name contains a wildcard that covers another"),
     ],
 )
 def test_wrong_mint_requests(requester: Any, uris: tuple[str, ...], dns: tuple[str, ...], text: str) -> None:

@@ -66,6 +66,7 @@ async def test_items_of_a_batch_each_have_their_words(entries: EntryService, new
             new_entry("a", x509_svid_ttl=-1),
             new_entry("a", federates_with=(TrustDomain("no.org"),)),
             new_entry("elsewhere", id="first"),
+            new_entry("a", dns_names=("a.test", "a.test")),
         ]
     )
     assert said(results[0]) == (AlreadyExists, "similar entry already exists")
@@ -82,6 +83,8 @@ async def test_items_of_a_batch_each_have_their_words(entries: EntryService, new
         assert said(results[place])[1].startswith("failed to create entry: datastore-validation: ")
     assert said(results[9]) == (Internal, 'failed to create entry: unable to find federated bundle "spiffe://no.org"')
     assert said(results[10]) == (AlreadyExists, "similar entry already exists")
+    assert said(results[11]) == (AlreadyExists, 'failed to create entry: DNS name "a.test" is listed twice')
+    assert results[11].value is None
     assert await entries.count(EntryFilter()) == 2
 
 
@@ -107,6 +110,7 @@ async def test_updates_have_upstreams_words(entries: EntryService, new_entry: Ne
             EntryChanges(id="a", spiffe_id=SpiffeID.parse("spiffe://example.org/spire/server")),
             EntryChanges(id="a", x509_svid_ttl=-1),
             EntryChanges(id="a", federates_with=(TrustDomain("no.org"),)),
+            EntryChanges(id="a", dns_names=("a.test", "a.test")),
         ]
     )
     assert results[0].value is not None
@@ -117,6 +121,7 @@ async def test_updates_have_upstreams_words(entries: EntryService, new_entry: Ne
     assert said(results[3])[1].startswith("failed to convert entry: invalid spiffe ID:")
     assert said(results[4])[1].startswith("failed to update entry: datastore-validation:")
     assert said(results[5]) == (Internal, 'failed to update entry: unable to find federated bundle "spiffe://no.org"')
+    assert said(results[6]) == (AlreadyExists, 'failed to update entry: DNS name "a.test" is listed twice')
     assert (await entries.get("a")).revision_number == 1
 
 

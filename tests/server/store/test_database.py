@@ -70,27 +70,6 @@ async def test_opening_again_keeps_what_is_there(tmp_path: Path, clock: Any, new
             assert (await store.entries.get("e")) is not None
 
 
-@pytest.mark.parametrize("name", ["a?mode=memory&cache=shared", "100%41 #1.sqlite3", "with space.sqlite3"])
-async def test_any_file_name_names_that_file(tmp_path: Path, name: str) -> None:
-    async with await Database.open(tmp_path / name):
-        assert (tmp_path / name).stat().st_size > 0
-
-
-async def test_a_file_that_is_gone_is_an_error_and_comes_back_as_it_was(
-    database: Database, store: SQLStore, tmp_path: Path, new_entry: Any
-) -> None:
-    """Whoever restores a backup takes the file away for a moment: that must not make an empty database."""
-    await store.entries.create([new_entry(id="e")])
-    await database.close()  # of its connections; each use opens one as needed
-    file = tmp_path / "server.sqlite3"
-    file.rename(tmp_path / "away")
-    with pytest.raises(Internal, match="unable to open database file"):
-        await store.entries.get("e")
-    assert not file.exists()
-    (tmp_path / "away").rename(file)
-    assert await store.entries.get("e") is not None
-
-
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite3"
     async with await Database.open(path):
