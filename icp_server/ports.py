@@ -92,12 +92,12 @@ class AgentStore(Protocol):
             PermissionDenied: the agent was banned meanwhile.
         """
 
-    async def set_new_certificate(self, agent_id: SpiffeID, serial_number: str, expires_at: int) -> None:
+    async def set_new_certificate(self, agent: Agent, serial_number: str, expires_at: int) -> None:
         """Remember what a renewal handed out; the current certificate stays good until the new one is used.
 
         Raises:
             NotFound: no such agent.
-            PermissionDenied: it is banned.
+            PermissionDenied: it is banned, or has another current certificate than the record which renewed.
         """
 
     async def promote(self, agent_id: SpiffeID, serial_number: str) -> Agent | None:

@@ -94,7 +94,7 @@ class AgentService:
         """A new SVID for an active agent; the old one stays good until the new one is used.
 
         Raises:
-            PermissionDenied: the agent must re-attest instead (reason AGENT_MUST_REATTEST).
+            PermissionDenied: the agent must re-attest instead (reason AGENT_MUST_REATTEST), or is not active any more.
             InvalidArgument: the CSR is missing or wrong.
         """
         if agent.can_reattest:
@@ -102,7 +102,7 @@ class AgentService:
         if not csr:
             raise InvalidArgument("missing CSR")
         svid = await self._signer.sign_agent(csr, agent.id)
-        await self._store.agents.set_new_certificate(agent.id, svid.serial_number, svid.expires_at)
+        await self._store.agents.set_new_certificate(agent, svid.serial_number, svid.expires_at)
         return svid
 
     async def authorize(self, agent_id: SpiffeID, serial_number: str, not_after: datetime) -> Agent:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.spire.selectors import Selector, unique_selectors
 from icp_server.domain.agent import Agent, promoted
-from icp_server.domain.errors import DenialReason, NotFound, PermissionDenied
+from icp_server.domain.errors import AgentDenied, DenialReason, NotFound, PermissionDenied
 from icp_server.domain.filters import AgentFilter
 from icp_server.domain.results import Page, PageRequest
 from icp_server.store.agent_cache import AgentCache
@@ -78,15 +78,18 @@ class SQLAgentStore:
 
         await self._write(agent.id, work)
 
-    async def set_new_certificate(self, agent_id: SpiffeID, serial_number: str, expires_at: int) -> None:
+    async def set_new_certificate(self, agent: Agent, serial_number: str, expires_at: int) -> None:
         """Remember what a renewal handed out."""
 
         async def work(connection: AsyncConnection) -> None:
-            row_id, agent = await self._required(connection, agent_id)
-            _refuse_banned(agent)
+            row_id, known = await self._required(connection, agent.id)
+            _refuse_banned(known)
+            if known.serial_number != agent.serial_number:
+                # The call was admitted by a certificate that was replaced since: whoever stole it gets no fresh one.
+                raise AgentDenied(f'agent "{agent.id}" is not active any more', DenialReason.AGENT_NOT_ACTIVE)
             await self._update(connection, row_id, {"new_serial_number": serial_number, "new_expires_at": expires_at})
 
-        await self._write(agent_id, work)
+        await self._write(agent.id, work)
 
     async def promote(self, agent_id: SpiffeID, serial_number: str) -> Agent | None:
         """Make the new certificate the current one if it is still the new one."""

@@ -178,6 +178,18 @@ async def test_renewal_refusals(server: Any, requester: Any) -> None:
         await server.agents.renew(agent, requester.csr())
 
 
+async def test_a_certificate_replaced_while_it_renews_gets_no_other(server: Any, requester: Any) -> None:
+    """Its call was let in a moment before the agent used its new certificate: a stolen one must not outlive that."""
+    first = (await join(server, requester)).svid
+    let_in = await active(server, first)
+    second = await server.agents.renew(let_in, requester.csr())
+    await active(server, second)
+    with pytest.raises(AgentDenied) as caught:
+        await server.agents.renew(let_in, requester.csr())
+    assert caught.value.reason is DenialReason.AGENT_NOT_ACTIVE
+    await active(server, second)
+
+
 async def test_the_reasons_of_denial(
     server: Any, requester: Any, new_requester: Callable[..., Any], clock: Any
 ) -> None:

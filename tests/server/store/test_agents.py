@@ -47,7 +47,7 @@ async def test_attesting_again_replaces_the_record(store: SQLStore) -> None:
 async def test_renewal_and_promotion(store: SQLStore) -> None:
     await store.agents.save_attested(agent())
     known = agent().id
-    await store.agents.set_new_certificate(known, "22", 2000)
+    await store.agents.set_new_certificate(agent(), "22", 2000)
     assert await store.agents.get(known) == agent(new_serial_number="22", new_expires_at=2000)
     assert await store.agents.promote(known, "33") is None
     after = agent(serial_number="22", expires_at=2000)
@@ -72,7 +72,7 @@ async def test_a_ban_holds_until_the_record_is_deleted(store: SQLStore) -> None:
     with pytest.raises(PermissionDenied):
         await store.agents.save_attested(agent(serial_number="33"))
     with pytest.raises(PermissionDenied):
-        await store.agents.set_new_certificate(known, "33", 1)
+        await store.agents.set_new_certificate(agent(), "33", 1)
     await store.agents.delete(known, None)
     assert await store.agents.get(known) is None
     await store.agents.save_attested(agent(serial_number="33"))
@@ -84,7 +84,7 @@ async def test_unknown_agents(store: SQLStore) -> None:
         store.agents.ban(unknown),
         store.agents.delete(unknown, None),
         store.agents.set_version(unknown, "1"),
-        store.agents.set_new_certificate(unknown, "1", 1),
+        store.agents.set_new_certificate(agent("nobody"), "1", 1),
     ):
         with pytest.raises(NotFound, match="agent not found"):
             await call

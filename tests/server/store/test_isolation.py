@@ -165,7 +165,9 @@ async def test_every_statement_names_the_trust_domain(
     await store.entries.changes_since(-1)
     await store.entries.prune_expired(clock())
     await store.entries.delete(["same"])
-    await store.agents.set_new_certificate(agent_id, "7", 7)
+    agent = await store.agents.get(agent_id)
+    assert agent is not None
+    await store.agents.set_new_certificate(agent, "7", 7)
     await store.agents.promote(agent_id, "7")
     await store.agents.set_version(agent_id, "7")
     await store.agents.ban(agent_id)
