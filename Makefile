@@ -52,7 +52,7 @@ types: $(VENV)/.developers
 	$(BIN)/mypy
 
 imports: $(VENV)/.developers
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.developers
 	@$(BIN)/python -m tools.ensure_go

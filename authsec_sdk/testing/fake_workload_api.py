@@ -37,6 +37,9 @@ class _Raw:
     def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
         return self.data
 
+    def ByteSize(self) -> int:  # noqa: N802 - protobuf's name
+        return len(self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class _Issued:
