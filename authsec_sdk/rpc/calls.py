@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from grpclib.const import Handler, Status
 from grpclib.encoding.base import GRPC_CONTENT_TYPE
@@ -15,7 +14,7 @@ from grpclib.protocol import AbstractHandler
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 
-from authsec_sdk.rpc.connection import CallStream
+from authsec_sdk.rpc.connection import CallStream, monotonic
 from authsec_sdk.rpc.limits import ServerLimits
 from authsec_sdk.rpc.metadata import Headers, decode_deadline, decode_metadata
 from authsec_sdk.rpc.peer import Call, Interceptor, Peer, set_current_call
@@ -55,6 +54,8 @@ class Calls(AbstractHandler):
         self._ended = ended
         self._tasks: dict[CallStream, asyncio.Task[None]] = {}
         self._unfinished: set[asyncio.Task[None]] = set()
+        self._expires: dict[asyncio.Task[None], float] = {}
+        self._expired: set[asyncio.Task[None]] = set()
         self._reason: str | None = None
         self.draining = asyncio.Event()
 
@@ -72,6 +73,8 @@ class Calls(AbstractHandler):
     def _done(self, stream: CallStream, task: asyncio.Task[None], release: Callable[[], None]) -> None:
         release()
         self._tasks.pop(stream, None)
+        self._expires.pop(task, None)
+        self._expired.discard(task)
         self._unfinished.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("a call ended by an error of the server's own", exc_info=error)
@@ -88,6 +91,13 @@ class Calls(AbstractHandler):
         for task in list(self._tasks.values()):
             task.cancel()
         self._tasks.clear()
+
+    def expire(self, now: float) -> None:
+        """End the calls whose handlers have had their time."""
+        for task in [task for task, at in self._expires.items() if at <= now]:
+            del self._expires[task]
+            self._expired.add(task)
+            task.cancel()
 
     def end_all(self, reason: str) -> None:
         """End what is under way with UNAVAILABLE, the one status every client comes back from."""
@@ -127,16 +137,20 @@ class Calls(AbstractHandler):
             user_agent=fields.get("user-agent"),
         )
         call_stream.limits = self._service.limits
+        stream.defer = not method.cardinality.server_streaming  # one answer: it goes out with its status
         try:
             deadline = decode_deadline(fields.get("grpc-timeout"))
             call_stream.deadline = deadline
-            call_stream.metadata = decode_metadata(headers)  # type: ignore[assignment]  # grpclib's NewType of the same
-            call = Call(path, self._peer, decode_metadata(headers), call_stream, self.draining)
+            metadata = decode_metadata(headers)
+            call_stream.metadata = cast("Any", metadata)  # grpclib's NewType of the same
+            call = Call(path, self._peer, metadata, call_stream, self.draining)
             await self._run(call, method, deadline)
         except GRPCError as error:
             call_stream.finish(error.status, error.message, error.details)
         except asyncio.CancelledError:
-            if self._reason is not None:
+            if asyncio.current_task() in self._expired:
+                call_stream.finish(Status.DEADLINE_EXCEEDED, "the call took longer than this server allows")
+            elif self._reason is not None:
                 call_stream.finish(Status.UNAVAILABLE, self._reason)
             raise
         except H2Error:
@@ -155,22 +169,30 @@ class Calls(AbstractHandler):
         set_current_call(call)
         limits = self._service.limits
         own = limits.stream_timeout if method.cardinality.server_streaming else limits.handler_timeout
-        remaining = min(math.inf if own is None else own, math.inf if deadline is None else deadline.time_remaining())
-        timer = asyncio.timeout(None if remaining == math.inf else remaining)
+        if own is not None:
+            # Kept by `expire`, which looks at all calls together: a timer for each would cost more than it is worth.
+            self._expires[cast("asyncio.Task[None]", asyncio.current_task())] = monotonic() + own
+        if deadline is None:
+            await self._proceed(call, method)
+            return
+        timer = asyncio.timeout(deadline.time_remaining())
         try:
             async with timer:
-
-                async def proceed() -> None:
-                    await method.func(call.stream)
-
-                if self._service.interceptor is None:
-                    await proceed()
-                else:
-                    await self._service.interceptor(call, proceed)
+                await self._proceed(call, method)
         except TimeoutError:
             if not timer.expired():
                 raise
-            raise GRPCError(Status.DEADLINE_EXCEEDED, "the call took longer than allowed") from None
+            raise GRPCError(Status.DEADLINE_EXCEEDED, "deadline exceeded") from None
+
+    async def _proceed(self, call: Call, method: Handler) -> None:
+        if self._service.interceptor is None:
+            await method.func(call.stream)
+            return
+
+        async def proceed() -> None:
+            await method.func(call.stream)
+
+        await self._service.interceptor(call, proceed)
 
     def _is_grpc(self, stream: CallStream, fields: dict[str, str]) -> bool:
         """Answer by HTTP status what is no gRPC request (gRPC over HTTP/2, "Requests")."""

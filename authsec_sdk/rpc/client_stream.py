@@ -47,9 +47,11 @@ class CallWrapper(DeadlineWrapper):
         self._deadline: Deadline | None = None
 
     def __enter__(self) -> None:
-        super().__enter__()
+        if self._error is not None:
+            raise self._error
         task = asyncio.current_task()
         assert task is not None
+        self._tasks.add(task)
         self._entered.setdefault(task, task.cancelling())
 
     def __exit__(
@@ -117,6 +119,7 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
     _saw_end = False
     _first: "tuple[_SendT, bool] | None" = None
     _repeats = 0
+    _message_follows = False
     _wrapper: CallWrapper
 
     async def __aenter__(self) -> "ClientStream[_SendT, _RecvT]":
@@ -146,6 +149,7 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
             while True:
                 protocol = await self._channel.__connect__()
                 stream = protocol.processor.connection.create_stream(wrapper=self._wrapper)
+                stream.defer = self._message_follows
                 try:
                     release = await stream.send_request(
                         [*self._headers(protocol), *extra], end_stream=end, _processor=protocol.processor
@@ -153,6 +157,7 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
                 except ConnectionUnusableError:
                     continue  # it was asked to be left while we waited; nothing was sent
                 break
+            stream.defer = False
             self._stream = stream
             self._release_stream = release
             self.peer = stream.connection.get_peer()
@@ -176,6 +181,7 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
             await asyncio.sleep(0)  # a loop that only sends must not starve the loop it runs in
             return
         self._first = (message, end)
+        self._message_follows = True
         try:
             await super().send_message(message, end=end)
         except CallTerminatedError as error:

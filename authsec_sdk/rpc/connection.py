@@ -29,15 +29,23 @@ class ConnectionUnusableError(Exception):
 
 
 class CallStream(grpclib.protocol.Stream):
-    """A stream of `Connection`. `over` is True once the peer has said how the call ended."""
+    """A stream of `Connection`. `over` is True once the peer has said how the call ended.
+
+    While `defer` is set, headers and small messages are queued, not written: what follows at once goes out with them,
+    in one packet and one TLS record. Whoever sets it sees to it that something follows.
+    """
 
     over = False
+    defer = False
     connection: "Connection"
     _h2_connection: Http2
 
     def init_stream(self, stream_id: int, connection: grpclib.protocol.Connection) -> None:
         """Bind to a stream ID, with a buffer that is bounded."""
-        super().init_stream(stream_id, connection)
+        # As grpclib's, but for its buffer.
+        self.id = stream_id
+        self.connection.streams_started += 1
+        self.created = self.connection.last_stream_created = time.monotonic()
         self.buffer: Any = ReceiveBuffer(partial(connection.ack, stream_id), self.connection.budget)
 
     async def send_request(
@@ -63,7 +71,8 @@ class CallStream(grpclib.protocol.Stream):
                 raise ConnectionUnusableError from error
             self.init_stream(stream_id, self.connection)
             release = _processor.register(self)
-            self.connection.flush()
+            if not self.defer:
+                self.connection.flush()
             self.connection.headers_send_process()
             return release
 
@@ -89,12 +98,27 @@ class CallStream(grpclib.protocol.Stream):
             chunk = file.read(min(window, FRAME_SIZE, left))
             left -= len(chunk)
             self._h2_connection.send_data(self.id, chunk, end_stream=end_stream and not left)
-            self.connection.flush()
+            if left or not self.defer:
+                self.connection.flush()
             self.data_sent += len(chunk)
             self.connection.data_sent += len(chunk)
             self.connection.data_send_process()
             if not left:
                 return
+
+    async def send_headers(self, headers: Headers, end_stream: bool = False) -> None:
+        """Answer headers, once the peer takes them."""
+        while not self.connection.write_ready.is_set():
+            await self.connection.write_ready.wait()
+        self.send_headers_nowait(headers, end_stream=end_stream)
+
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes can go out now, without waiting for the peer."""
+        return (
+            self.connection.write_ready.is_set()
+            and self.closable
+            and self._h2_connection.local_flow_control_window(self.id or 0) >= size
+        )
 
     def send_headers_nowait(self, headers: Headers, *, end_stream: bool) -> None:
         """Answer headers or trailers, however slowly the peer reads: they are small, and flow control spares them."""
@@ -102,7 +126,8 @@ class CallStream(grpclib.protocol.Stream):
         if self.id not in self._h2_connection.streams:
             raise StreamClosedError(self.id)
         self._h2_connection.send_headers(self.id, headers, end_stream=end_stream)
-        self.connection.flush()
+        if not self.defer:
+            self.connection.flush()
         self.connection.headers_send_process()
 
     async def end(self) -> None:

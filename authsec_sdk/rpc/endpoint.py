@@ -5,6 +5,7 @@ import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from authsec_sdk.rpc.backoff import full_jitter
 from authsec_sdk.rpc.client_protocol import ClientProtocol
@@ -143,8 +144,10 @@ class Endpoint:
                         server_hostname=hostname,
                     )
                 case TCPAddress(host, port):
+                    # RFC 8305; uvloop's create_connection does not know it, and tries one address after another.
+                    eyeballs: Any = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
                     _, protocol = await loop.create_connection(
-                        factory, host, port, ssl=self._ssl, server_hostname=hostname, happy_eyeballs_delay=0.25
+                        factory, host, port, ssl=self._ssl, server_hostname=hostname, **eyeballs
                     )
                 case DialledAddress():
                     _, protocol = await loop.create_connection(

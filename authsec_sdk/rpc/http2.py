@@ -71,7 +71,8 @@ class BoundedFrameBuffer(FrameBuffer):
             self._on_frame(f)
         whole = super()._update_header_buffer(f)
         # RFC 9113 6.5.2 bounds the decoded list; without a bound here 64 CONTINUATION frames make 1 MiB a connection.
-        if sum(len(part.data) for part in self._headers_buffer) > self._max_header_block:
+        parts = self._headers_buffer
+        if parts and sum(len(part.data) for part in parts) > self._max_header_block:
             raise DenialOfServiceError("header block too long")
         return whole
 

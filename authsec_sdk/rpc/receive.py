@@ -21,6 +21,8 @@ class ReceiveBuffer:
     count against a budget. Frames are joined as they come, so a million one-byte frames cost a million bytes.
     """
 
+    __slots__ = ("_ack", "_budget", "_eof", "_held", "_overhead", "_pending", "_waiter")
+
     def __init__(self, ack: Callable[[int], None], budget: ByteBudget) -> None:
         self._ack = ack
         self._budget = budget
@@ -28,18 +30,35 @@ class ReceiveBuffer:
         self._overhead = 0  # padding: flow-controlled, but not data
         self._held = bytearray()
         self._eof = False
-        self._changed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     def add(self, data: bytes, ack_size: int) -> None:
         """Take in a DATA frame."""
         self._pending += data
         self._overhead += ack_size - len(data)
-        self._changed.set()
+        self._wake()
 
     def eof(self) -> None:
         """The peer has ended its side."""
         self._eof = True
-        self._changed.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def take_message(self, limit: int) -> tuple[int, bytes] | None:
+        """Flag and content of the next message if it is there in full and within `limit`; None if it must be read."""
+        pending = self._pending
+        if self._held or len(pending) < PREFIX:
+            return None
+        end = PREFIX + int.from_bytes(pending[1:PREFIX], "big")
+        if len(pending) < end or end - PREFIX > limit:
+            return None
+        flag, content = pending[0], bytes(pending[PREFIX:end])
+        del pending[:end]
+        self._acknowledge(end)
+        return flag, content
 
     async def read(self, size: int) -> bytes:
         """Exactly `size` bytes, or none if the stream ended before the first of them.
@@ -54,8 +73,8 @@ class ReceiveBuffer:
                     raise GRPCError(Status.INTERNAL, "the stream ended in the middle of a message")
                 return b""
             else:
-                self._changed.clear()
-                await self._changed.wait()
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
         taken = bytes(self._held[:size])
         del self._held[:size]
         self._budget.give(size)
@@ -66,9 +85,13 @@ class ReceiveBuffer:
         self._budget.take(len(part))
         del self._pending[:wanted]
         self._held += part
-        padding = 0 if self._pending else self._overhead
-        self._overhead -= padding
-        self._ack(len(part) + padding)
+        self._acknowledge(len(part))
+
+    def _acknowledge(self, size: int) -> None:
+        if not self._pending:
+            size += self._overhead
+            self._overhead = 0
+        self._ack(size)
 
     def unacked_size(self) -> int:
         """Give back what was gathered and forget the rest; returns how many bytes are still to be acknowledged."""
@@ -86,18 +109,27 @@ async def receive_message(stream: Any, codec: CodecBase, message_type: type[_T],
     Raises: GRPCError RESOURCE_EXHAUSTED if it announces more than `limit` bytes (before one of them is gathered: the
     prefix alone can claim 4 GiB), UNIMPLEMENTED if it is compressed, INTERNAL if it is not a message of that type.
     """
+    whole = stream.buffer.take_message(limit)
+    if whole is not None:
+        flag, data = whole
+        return decode(flag, data, codec, message_type)
     prefix = await stream.recv_data(PREFIX)
     if not prefix:
         return None
-    if prefix[0]:
-        # gRPC over HTTP/2, "Compressed-Flag": set only if the encoding is one we announced, and we announce none.
-        raise GRPCError(Status.UNIMPLEMENTED, "compressed messages are not supported")
     length = int.from_bytes(prefix[1:], "big")
     if length > limit:
         raise GRPCError(Status.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({length} vs. {limit})")
     data = await stream.recv_data(length) if length else b""
     if len(data) != length:
         raise GRPCError(Status.INTERNAL, "the stream ended in the middle of a message")
+    return decode(prefix[0], data, codec, message_type)
+
+
+def decode(flag: int, data: bytes, codec: CodecBase, message_type: type[_T]) -> _T:
+    """The message. Raises: as `receive_message`."""
+    if flag:
+        # gRPC over HTTP/2, "Compressed-Flag": set only if the encoding is one we announced, and we announce none.
+        raise GRPCError(Status.UNIMPLEMENTED, "compressed messages are not supported")
     try:
         message: _T = codec.decode(data, message_type)
     except DecodeError as error:

@@ -172,6 +172,8 @@ class Server:
             limits.age_grace,
             limits.keepalive_time,
             limits.keepalive_timeout,
+            limits.handler_timeout,
+            limits.stream_timeout,
         )
         interval = min([1.0, *(time / 4 for time in times if time)])
         while True:
@@ -179,6 +181,7 @@ class Server:
             now = monotonic()
             for accepted in list(self._admission.accepted):
                 if accepted.up:
+                    accepted.protocol.calls.expire(now)
                     accepted.protocol.check(now)
 
     async def drain(self, grace: float) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, TypeVar, cast
 
 import grpclib.server
+from google.protobuf.message import Message
 from grpclib.const import Status as GRPCStatus
 from grpclib.encoding.base import GRPC_CONTENT_TYPE
 from grpclib.metadata import encode_grpc_message, encode_metadata
@@ -13,7 +14,7 @@ from multidict import MultiDict
 
 from authsec_sdk.rpc.connection import CallStream
 from authsec_sdk.rpc.limits import ServerLimits
-from authsec_sdk.rpc.receive import receive_message
+from authsec_sdk.rpc.receive import PREFIX, decode, receive_message
 from authsec_sdk.rpc.status import DETAILS_KEY, GRPCError, Status, encode_details
 
 _RecvT = TypeVar("_RecvT")
@@ -45,13 +46,19 @@ class ServerStream(grpclib.server.Stream[_RecvT, _SendT]):
 
     async def recv_message(self) -> _RecvT | None:
         """The client's next message, None after the last. Raises: GRPCError, which the handler lets pass."""
-        try:
-            async with asyncio.timeout(self.limits.receive_timeout):
-                message = await receive_message(
-                    self._stream, self._codec, self._recv_type, self.limits.max_receive_bytes
-                )
-        except TimeoutError:
-            raise GRPCError(Status.DEADLINE_EXCEEDED, "no message from the client in time") from None
+        limits = self.limits
+        whole = self._stream.buffer.take_message(limits.max_receive_bytes)
+        if whole is not None:  # as with most calls: a timer would cost more than the message
+            flag, data = whole
+            message: Any = decode(flag, data, self._codec, self._recv_type)
+        else:
+            try:
+                async with asyncio.timeout(limits.receive_timeout):
+                    message = await receive_message(
+                        self._stream, self._codec, self._recv_type, limits.max_receive_bytes
+                    )
+            except TimeoutError:
+                raise GRPCError(Status.DEADLINE_EXCEEDED, "no message from the client in time") from None
         if message is None:
             return None
         (message,) = await self._dispatch.recv_message(message)
@@ -60,6 +67,9 @@ class ServerStream(grpclib.server.Stream[_RecvT, _SendT]):
 
     async def send_initial_metadata(self, *, metadata: Any = None) -> None:
         """Send headers. Raises: GRPCError when the client does not take them in time."""
+        if self._stream.connection.write_ready.is_set():
+            await super().send_initial_metadata(metadata=metadata)
+            return
         try:
             async with asyncio.timeout(self.limits.send_timeout):
                 await super().send_initial_metadata(metadata=metadata)
@@ -68,6 +78,9 @@ class ServerStream(grpclib.server.Stream[_RecvT, _SendT]):
 
     async def send_message(self, message: _SendT) -> None:
         """Send one message. Raises: GRPCError when the client does not take it in time."""
+        if self._stream.takes(cast("Message", message).ByteSize() + PREFIX):
+            await super().send_message(message)
+            return
         try:
             async with asyncio.timeout(self.limits.send_timeout):
                 await super().send_message(message)
@@ -103,6 +116,7 @@ class ServerStream(grpclib.server.Stream[_RecvT, _SendT]):
         if self._send_trailing_metadata_done or self._cancel_done or not self._stream.closable:
             return
         self._send_trailing_metadata_done = True
+        self._stream.defer = False
         try:
             if self._broken:
                 self._stream.reset_nowait(ErrorCodes.CANCEL)

@@ -519,7 +519,7 @@ async def test_lines_a_peer_causes_are_paced(serve: Any, raw: Any, caplog: pytes
 
 
 async def test_a_header_block_is_bounded_before_it_ends(serve: Any, raw: Any) -> None:
-    async with serve(max_header_bytes=16384) as served, raw.connect(served.path) as client:
+    async with serve(header_timeout=100) as served, raw.connect(served.path) as client:
         client.write(HeadersFrame(1, data=bytes(16000)), *(ContinuationFrame(1, data=bytes(16000)) for _ in range(2)))
         await client.closed()
 

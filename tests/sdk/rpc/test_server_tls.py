@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -130,3 +131,26 @@ async def test_age_and_drain_over_tls(echo: Any, tls: Any) -> None:
             assert server.stats.connections_accepted >= 3
             with anyio.fail_after(20):
                 await server.drain(5)
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_on_uvloop(echo: Any, tls: Any, short_dir: Path) -> None:
+    """Its transports, sockets and TLS are of a family of their own."""
+    async with tls_server(echo, tls, handshake_timeout=0.3) as (server, host, port, calls):
+        await server.listen_unix(short_dir / "s")
+        over_tls = Channel.tcp(host, port, ssl=tls.client_context(tls.client))
+        async with over_tls, Channel.unix(str(short_dir / "s")) as plain:
+            for channel in (over_tls, plain):
+                stub = echo.EchoStub(channel)
+                assert len((await stub.Unary(echo.Bytes(value=bytes(3_000_000)), timeout=30)).value) == 3_000_000
+                async with stub.Endless.open() as call:
+                    await call.send_message(echo.Bytes(), end=True)
+                    await call.recv_message()
+            assert calls[0].peer.ssl_object is not None
+            assert calls[0].peer.ssl_object.getpeercert()
+            reader, writer = await asyncio.open_connection(host, port)
+            with anyio.fail_after(20):
+                assert await reader.read() == b""
+            writer.close()
+            await server.close()
+        assert server.connections == 0
