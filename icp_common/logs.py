@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from logging.handlers import WatchedFileHandler
 from typing import TextIO
 
 from authsec_sdk.errors import ConfigurationError
@@ -64,9 +63,7 @@ def configure(
     if log_format.lower() not in formatters:
         raise ConfigurationError(f"unknown log format {log_format!r}; use text or json")
     try:
-        handler: logging.Handler = (
-            WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler(stream or sys.stderr)
-        )
+        handler = _file_handler(file) if file else logging.StreamHandler(stream or sys.stderr)
     except OSError as error:
         raise ConfigurationError(f"cannot write the log file {file}: {error.strerror}") from error
     handler.setFormatter(formatters[log_format.lower()](source_location=source_location))
@@ -80,6 +77,12 @@ def configure(
     # What libraries below us say at DEBUG is theirs, not the daemon's.
     for chatty in ("asyncio", "hpack", "aiosqlite"):
         logging.getLogger(chatty).setLevel(max(number, logging.INFO))
+
+
+def _file_handler(file: str) -> logging.Handler:
+    from logging.handlers import WatchedFileHandler  # weighs 600 KiB that a log to stderr need not carry
+
+    return WatchedFileHandler(file, encoding="utf-8")
 
 
 class _Formatter(logging.Formatter):
