@@ -1,9 +1,9 @@
 """All commands by name; the module behind one is imported when it is called, so that `--help` stays quick."""
 
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Sequence
 
+from icp_agent import __version__
 from icp_common.commands import Command, Program
 
 _COMMANDS = (
@@ -22,17 +22,12 @@ _EXAMPLES = (
 )
 
 
-def version() -> str:
-    """The version of the distribution the agent came in."""
-    return importlib.metadata.version("authsec-sdk")
-
-
 def program() -> Program:
     """Build the program; nothing of the agent is imported yet."""
     commands = [Command(name, summary, _lazily(target)) for name, summary, target in _COMMANDS]
     return Program(
         "icp-agent",
-        version(),
+        __version__,
         commands,
         summary="A SPIFFE agent: it attests its node and hands the workloads on it their identities.",
         examples=_EXAMPLES,

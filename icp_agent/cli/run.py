@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from authsec_sdk.errors import SpiffeError
-from icp_agent.cli.program import version
+from icp_agent import __version__
 from icp_agent.config import AgentConfig, load_config
 from icp_agent.config.raw import RawSettings
 from icp_agent.config.settings import DEFAULT_CONFIG
@@ -115,7 +115,7 @@ def _run(config: AgentConfig) -> int:
     from icp_common import service
 
     async def main(daemon: service.Service) -> int:
-        return await Agent(config, version()).run(daemon)
+        return await Agent(config, __version__).run(daemon)
 
     try:
         return service.run(main)

@@ -18,11 +18,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from authsec_sdk.errors import ConfigurationError, InvalidBundleError
 from authsec_sdk.spiffe import TrustDomain
 from authsec_sdk.testing import TestCA
-from icp_agent.bootstrap import MAXIMUM_BUNDLE_BYTES, BootstrapTrust, BundleFormat, bootstrap_bundle, download
+from icp_agent.bootstrap import MAXIMUM_BUNDLE_BYTES, BootstrapTrust, BundleFormat, bootstrap_bundle
+from icp_agent.download import download as download_
 from icp_agent.ports import ServerUnavailableError
 
 TRUST_DOMAIN = TrustDomain.parse("example.org")
 CA = TestCA("example.org")
+
+
+def download(url, **options):
+    return download_(url, maximum=MAXIMUM_BUNDLE_BYTES, **options)
 
 
 def read(trust: BootstrapTrust):

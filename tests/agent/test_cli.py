@@ -1,6 +1,7 @@
 """The command line: outputs, exit codes and flags that scripts written for spire-agent rely on."""
 
 import asyncio
+import importlib.metadata
 import json
 import os
 import stat
@@ -95,6 +96,10 @@ class TestValidate:
 
 
 class TestProgram:
+    def test_version(self, capsys):
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out.strip() == importlib.metadata.version("authsec-sdk")
+
     def test_no_command(self, capsys):
         assert main([]) == 127
         assert "Usage: icp-agent [--version] [--help] <command> [<args>]" in capsys.readouterr().err

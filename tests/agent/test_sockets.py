@@ -1,8 +1,11 @@
 """Where the sockets are, who may put others in their place, and who may use which."""
 
 import asyncio
+import os
 import stat
+import sys
 
+import anyio
 import pytest
 
 from authsec_sdk.errors import ConfigurationError
@@ -82,6 +85,39 @@ async def test_the_admin_socket_serves_health_and_no_identities(start_agent, fol
         with pytest.raises(GRPCError) as caught:
             await stub.FetchJWTSVID(workload_pb2.JWTSVIDRequest(), metadata={"workload.spiffe.io": "true"})
     assert caught.value.status is Status.UNIMPLEMENTED
+
+
+STRANGER = """
+import os, socket, sys
+os.setgroups([])
+os.setgid(4321)
+os.setuid(4321)
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.settimeout(20)
+    connection.connect(sys.argv[1])
+    try:
+        connection.sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n")
+        data = connection.recv(1)
+    except ConnectionError:
+        data = b""
+sys.exit(0 if data == b"" else 3)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to call as another user")
+async def test_a_stranger_on_the_admin_socket_is_turned_away(start_agent, folder):
+    """Threat 13: the kernel's word counts beside the mode, which somebody opened by mistake."""
+    agent = await start_agent(admin_socket_path=folder / "admin" / "admin.sock")
+    path = agent.config.admin_socket_path
+    path.chmod(0o777)
+    for way in (path.parent, folder):
+        way.chmod(0o755)
+    with anyio.fail_after(60):
+        result = await anyio.run_process([sys.executable, "-c", STRANGER, str(path)], check=False)
+    assert result.returncode == 0, result.stderr
+    with anyio.fail_after(60):
+        result = await anyio.run_process([sys.executable, "-c", STRANGER, str(agent.config.socket_path)], check=False)
+    assert result.returncode == 3, "the other socket answers everybody, so the refusal was the admin socket's own"
 
 
 @pytest.mark.parametrize(
