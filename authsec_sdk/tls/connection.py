@@ -24,10 +24,16 @@ if TYPE_CHECKING:  # the facade makes connections, not the reverse
     from authsec_sdk.tls.generation import Generation
     from authsec_sdk.tls.peer import PeerVerifier, RawTLS
 
-__all__ = ["HandshakeGate", "SpiffeSSLObject", "SpiffeSSLSocket", "end_connections", "peer_spiffe_id"]
+__all__ = [
+    "HandshakeGate",
+    "SharedHandshakeGate",
+    "SpiffeSSLObject",
+    "SpiffeSSLSocket",
+    "end_connections",
+    "peer_spiffe_id",
+]
 
 _Refusal: TypeAlias = tuple[SpiffeError, SpiffeID | None]
-_INTERRUPTED: Final[_Refusal] = (UntrustedPeerError("the verification of the peer was interrupted"), None)
 
 # Harmless before the verdict: they tell of the handshake and carry no application data.
 _OPEN: Final = frozenset(
@@ -42,7 +48,7 @@ _OPEN: Final = frozenset(
 class HandshakeGate:
     """Stands where OpenSSL's object would, until the peer is accepted; for ever, if it is refused."""
 
-    __slots__ = ("_begun", "_generation", "_lock", "_open", "_owner", "_raw", "_refusal", "_verifier")
+    __slots__ = ("_begun", "_generation", "_owner", "_raw", "_refusal", "_verifier")
 
     def __init__(
         self,
@@ -57,52 +63,47 @@ class HandshakeGate:
         self._verifier = verifier
         self._begun = time.monotonic()
         self._refusal: _Refusal | None = None
-        self._open = False
-        self._lock = threading.RLock()
 
     def do_handshake(self) -> None:
         """Go on with the handshake; when it is complete, judge the peer and open the gate.
+
+        Nothing but an accepted peer opens it. Whatever interrupts the verdict leaves it shut, and the next use asks for
+        the verdict again.
 
         Raises:
             PeerVerificationError: the peer is refused, now or before.
             ssl.SSLError: what OpenSSL says about anything else, such as `SSLWantReadError`.
         """
-        with self._lock:  # one thread may read and another write, and neither did the handshake before
-            if self._refusal is not None:
-                raise self._again()
-            if self._open:
-                return
-            try:
-                self._raw.do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise
-            except ssl.SSLError as error:
-                refusal = self._verifier.refused_by_openssl(error, self._generation)
-                if refusal is None:
-                    raise
-                self._refusal = _bare(refusal)
-                try:
-                    raise refusal from error
-                finally:
-                    del refusal  # else its traceback would keep it, and the connection, until the next collection
-            self._judge()
-
-    def _judge(self) -> None:
-        # Refused unless shown otherwise, so that an interruption of the next lines leaves the gate shut.
-        self._refusal = _INTERRUPTED
+        if self._refusal is not None:
+            raise self._again()
+        raw = self._raw
         try:
-            peer = self._verifier.verify(self._raw, self._generation, self._begun)
+            raw.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self._refused_by_openssl(error)
+            raise
+        try:
+            peer = self._verifier.verify(raw, self._generation, self._begun)
         except PeerVerificationError as refusal:
             self._refusal = _bare(refusal)
             raise
         owner = self._owner()
         if owner is not None:
             # From here on OpenSSL's object itself does not show the inner context either.
-            self._raw.context = owner._spiffe_context
+            raw.context = owner._spiffe_context
             owner._peer_spiffe_id = peer
-            owner._sslobj = self._raw
-        self._open = True
-        self._refusal = None
+            owner._sslobj = raw
+
+    def _refused_by_openssl(self, error: ssl.SSLError) -> None:
+        refusal = self._verifier.refused_by_openssl(error, self._generation)
+        if refusal is not None:
+            self._refusal = _bare(refusal)
+            try:
+                raise refusal from error
+            finally:
+                del refusal  # else its traceback would keep it, and the connection, until the next collection
 
     def read(self, *args: Any) -> Any:
         """Finish the handshake first, as OpenSSL would; then read."""
@@ -150,6 +151,29 @@ class HandshakeGate:
         if name in _OPEN:
             return getattr(self._raw, name)
         raise AttributeError(f"{name} is not available before the peer is verified")
+
+
+class SharedHandshakeGate(HandshakeGate):
+    """A gate for sockets: one thread may read and another write, and neither did the handshake before."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(
+        self,
+        raw: RawTLS,
+        owner: weakref.ref[SpiffeSSLObject | SpiffeSSLSocket],
+        generation: Generation,
+        verifier: PeerVerifier,
+    ) -> None:
+        super().__init__(raw, owner, generation, verifier)
+        self._lock = threading.RLock()
+
+    def do_handshake(self) -> None:
+        """As `HandshakeGate.do_handshake`, one thread after the other, and once."""
+        with self._lock:
+            owner = self._owner()
+            if owner is None or owner._sslobj is not self._raw:
+                super().do_handshake()
 
 
 def _bare(refusal: PeerVerificationError) -> _Refusal:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from authsec_sdk.errors import SpiffeError
-from authsec_sdk.tls.connection import HandshakeGate, SpiffeSSLObject, SpiffeSSLSocket
+from authsec_sdk.tls.connection import HandshakeGate, SharedHandshakeGate, SpiffeSSLObject, SpiffeSSLSocket
 from authsec_sdk.tls.errors import ContextSettingError, IdentityUnavailableError
 from authsec_sdk.tls.generation import Generation
 from authsec_sdk.tls.generations import Built, Generations
@@ -140,7 +140,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         generation = self._begin(owner, session)
         inner: Any = generation.context_for_connection()
         raw = inner._wrap_bio(incoming, outgoing, server_side, server_hostname, owner=owner)
-        return self._guard(raw, owner, generation)
+        return HandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
     def _wrap_socket(
         self,
@@ -154,7 +154,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         generation = self._begin(owner, session)
         inner: Any = generation.context_for_connection()
         raw = inner._wrap_socket(sock, server_side, server_hostname, owner=owner)
-        return self._guard(raw, owner, generation)
+        return SharedHandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
     def _begin(self, owner: Any, session: object) -> Generation:
         if session is not None:
@@ -162,9 +162,6 @@ class SpiffeSSLContext(ssl.SSLContext):
         if not isinstance(owner, SpiffeSSLObject | SpiffeSSLSocket):
             raise ContextSettingError("sslobject_class and sslsocket_class of a SPIFFE context stay as they are")
         return self._generation()
-
-    def _guard(self, raw: Any, owner: Any, generation: Generation) -> HandshakeGate:
-        return HandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
     def _generation(self) -> Generation:
         """Return the generation for a connection that begins now.

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from cryptography import x509
 
-from authsec_sdk.authz import Authorizer, authorize
+from authsec_sdk.authz import Authorizer, authorize, not_, unsafe_authorize_any
 from authsec_sdk.errors import InvalidX509SVIDError, PeerCredentialError, SpiffeError, UntrustedPeerError
 from authsec_sdk.spiffe import BundleSet, SpiffeID, X509Bundle, verify_chain, verify_membership, x509_svid_id
 from authsec_sdk.tls.errors import PeerVerificationError
@@ -90,7 +90,7 @@ class PeerVerifier:
     ) -> None:
         self._generations = generations
         self._role = role
-        self._authorizer = authorizer
+        self._authorizer = authorizer or not_(unsafe_authorize_any())  # where nobody is asked, nobody is accepted
         self._on_rejected = on_rejected
         self._verifies_chain = role.verifies_chain
         self._handshake_age = generations.limits.handshake_age
@@ -116,9 +116,17 @@ class PeerVerifier:
         try:
             if raw.session_reused:
                 raise UntrustedPeerError("the TLS session was resumed, so nothing proves who the peer is now")
-            peer = self._proven(raw, generation, begun)
+            if self._verifies_chain:
+                chain = tuple(
+                    [certificate.public_bytes(ENCODING_DER) for certificate in raw.get_verified_chain() or ()]
+                )
+                peer = generation.proven.get(chain) or self._prove(raw, chain, generation)
+                if time.monotonic() - begun > self._handshake_age and peer is not None:
+                    newest = self._generations.newest_bundles()
+                    _prove(raw, chain, functools.partial(verify_membership, bundles=newest), newest)
+            else:
+                peer = None if self._role.peer is PeerCertificate.NOT_ASKED else x509_svid_id(_leaf(raw))
             if peer is not None:
-                assert self._authorizer is not None
                 authorize(self._authorizer, peer)
             return peer
         except Exception as error:
@@ -138,23 +146,13 @@ class PeerVerifier:
             return self._refuse(None, UntrustedPeerError("the peer presented no certificate"), generation)
         return None
 
-    def _proven(self, raw: RawTLS, generation: Generation, begun: float) -> SpiffeID | None:
-        if self._verifies_chain:
-            chain = tuple([certificate.public_bytes(ENCODING_DER) for certificate in raw.get_verified_chain() or ()])
-            peer = generation.proven.get(chain)
-            if peer is None:
-                if not chain and raw.getpeercert(True) is None:
-                    if self._role.peer is PeerCertificate.REQUESTED:
-                        return None
-                    raise UntrustedPeerError("the peer presented no certificate")
-                peer = _prove(raw, chain, generation.prove, generation.plan.bundles)
-            if time.monotonic() - begun > self._handshake_age:
-                newest = self._generations.newest_bundles()
-                _prove(raw, chain, functools.partial(verify_membership, bundles=newest), newest)
-            return peer
-        if self._role.peer is PeerCertificate.NOT_ASKED:
-            return None
-        return x509_svid_id(_leaf(raw))
+    def _prove(self, raw: RawTLS, chain: tuple[bytes, ...], generation: Generation) -> SpiffeID | None:
+        """Return the ID that a chain proves which this generation has not seen before."""
+        if not chain and raw.getpeercert(True) is None:
+            if self._role.peer is PeerCertificate.REQUESTED:
+                return None
+            raise UntrustedPeerError("the peer presented no certificate")
+        return _prove(raw, chain, generation.prove, generation.plan.bundles)
 
     def _refuse(self, spiffe_id: SpiffeID | None, reason: SpiffeError, generation: Generation) -> PeerVerificationError:
         rejection = Rejection(spiffe_id, reason, str(self._role), generation.number)

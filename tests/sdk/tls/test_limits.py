@@ -6,7 +6,7 @@ import time
 import pytest
 
 from authsec_sdk.authz import unsafe_authorize_any
-from authsec_sdk.spiffe import TrustDomain, X509Bundle
+from authsec_sdk.spiffe import BundleSet, TrustDomain, X509Bundle, X509Context
 from authsec_sdk.testing import TestCA
 from authsec_sdk.tls import ConnectionEndedError, TLSLimits
 from authsec_sdk.tls.limits import TokenBucket
@@ -117,20 +117,49 @@ def test_a_bucket_holds_its_burst_and_refills_with_time():
     assert bucket.take(0.0) is False  # a clock that went back gives nothing
 
 
-def test_two_hundred_updates_of_two_hundred_authorities_cost_little(world, caplog):
-    """Threat: each update of a federated bundle was built, and each build kept by a connection."""
+def test_two_hundred_updates_with_a_connection_each_pin_few_generations(world, shake):
+    """Threat 17: each update of a hostile domain was built, and each build kept alive by a connection of its own.
+
+    Two federated domains change with every update: one publishes two hundred authorities, one as many as are taken.
+    """
+    limits = TLSLimits(rebuilds_per_second=2, live_generations=8)
+    server, client = world.server(unsafe_authorize_any(), limits=limits), world.client()
+    number, begun = server.generation, time.monotonic()
+    crowd, few = (
+        [TestCA(name).certificate for _ in range(count)] for name, count in (("b.test", 202), ("c.test", 102))
+    )
+    snapshot = world.server_source.x509_context
+    pipes = []
+    for turn in range(200):
+        hostile = bundle("b.test", crowd[turn % 2 :][:200]), bundle("c.test", few[turn % 3 :][:100])
+        world.server_source.publish(X509Context(snapshot.svids, BundleSet.of(world.ca.bundle(), *hostile)))
+        pipes.append(shake(server, client))
+        assert pipes[-1].done
+    assert server.generation - number <= 10 + (time.monotonic() - begun) * 2 + 1
+    assert len(server._generations.alive()) <= 8
+    assert server.cert_store_stats()["x509_ca"] == 101  # the own one, and no more of one domain than the cap
+    ended = [pipe for pipe in pipes if isinstance(failure_of(pipe.server.read), ConnectionEndedError)]
+    assert ended == pipes[: len(ended)], "the oldest connections end, and those of living generations go on"
+    assert 0 < len(ended) < len(pipes)
+    assert pipes[-1].to_server() == b"ping"
+
+
+def failure_of(use):
+    try:
+        use()
+    except ssl.SSLError as error:
+        return error
+    raise AssertionError("there was nothing to read")
+
+
+def test_two_hundred_updates_cost_little_where_nobody_connects(world, caplog):
+    """Threat 17: an authority more than the cap and one less, in turn, so that every update changes what is trusted."""
     server = world.server(unsafe_authorize_any(), limits=TLSLimits(rebuilds_per_second=1))
     number, begun = server.generation, time.monotonic()
     crowd = [TestCA("b.test").certificate for _ in range(101)]
     for turn in range(200):
-        world.server_source.publish(
-            type(world.server_source.x509_context)(
-                world.server_source.x509_context.svids,
-                type(world.server_source.x509_context.bundles).of(
-                    world.ca.bundle(), bundle("b.test", crowd[turn % 2 :])
-                ),
-            )
-        )
+        bundles = BundleSet.of(world.ca.bundle(), bundle("b.test", crowd[turn % 2 :]))
+        world.server_source.publish(X509Context(world.server_source.x509_context.svids, bundles))
     elapsed = time.monotonic() - begun
     assert server.generation - number <= 5 + elapsed + 1
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) <= 20 + elapsed + 1
