@@ -4,29 +4,54 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from authsec_sdk.errors import CallerError, SpiffeError
 from authsec_sdk.rpc import Channel
-from authsec_sdk.spiffe import BundleSet, X509Bundle, X509Context
+from authsec_sdk.spiffe import (
+    JWTSVID,
+    WITSVID,
+    Audience,
+    BundleSet,
+    JWTBundle,
+    SpiffeID,
+    WITBundle,
+    X509Bundle,
+    X509Context,
+)
 from authsec_sdk.workloadapi.address import Endpoint, resolve_endpoint
 from authsec_sdk.workloadapi.connection import open_channel
 from authsec_sdk.workloadapi.failure import FailureKind, end_of_stream, explain
 from authsec_sdk.workloadapi.limits import UpdateLimits
 from authsec_sdk.workloadapi.report import Reporter
 from authsec_sdk.workloadapi.stream import Rejected, bundle_updates, x509_updates
+from authsec_sdk.workloadapi.token_calls import (
+    jwt_bundle_updates,
+    jwt_request,
+    jwt_svid_answer,
+    validate_answer,
+    wit_bundle_updates,
+    wit_updates,
+)
 from authsec_sdk.workloadapi.watch import Call, Connecting, Lost, Received, watch
-from authsec_sdk.workloadapi.wire import BundlesUpdate, X509Update
 
 __all__ = ["WorkloadAPIClient"]
 
-_Update = TypeVar("_Update", X509Update, BundlesUpdate)
+
+class _HasProblems(Protocol):
+    """What every update is: parts of it may have been left out."""
+
+    @property
+    def problems(self) -> tuple[SpiffeError, ...]: ...
+
+
+_Update = TypeVar("_Update", bound=_HasProblems)
 _Value = TypeVar("_Value")
 _Updates = Callable[[Channel, UpdateLimits], AsyncGenerator[_Update | Rejected, None]]
 
 
 class WorkloadAPIClient:
-    """A client of the SPIFFE Workload API's X.509 profile, for asyncio.
+    """A client of the SPIFFE Workload API, for asyncio: its X.509, JWT and WIT profiles.
 
     Each call has a connection of its own, opened by path when it begins; fetches do not retry, watches do, for ever.
     A fork during a call leaves the child a copy of the connection: fork first, or use `X509Source`, which survives it.
@@ -88,6 +113,68 @@ class WorkloadAPIClient:
     def watch_x509_bundles(self) -> AsyncGenerator[BundleSet[X509Bundle], None]:
         """Yield the bundles now, and whenever they change. All else as `watch_x509_contexts`."""
         return self._watch(bundle_updates, lambda update: update.bundles)
+
+    async def fetch_jwt_svids(
+        self, audience: Audience, *, subject: SpiffeID | str | None = None, timeout: float | None = None
+    ) -> tuple[JWTSVID, ...]:
+        """Return a JWT-SVID for each identity of this process, or for `subject` alone, meant for all of `audience`.
+
+        One name is best: whoever of several gets the token can use it with the others. Nothing is cached here; programs
+        that call often want `JWTSource`.
+
+        Raises:
+            InvalidAudienceError: the audience is a single `str`, or empty.
+            InvalidTokenError: the agent sent what breaks a rule or was not asked for.
+            As `fetch_x509_context`; NoIdentityError where it is not entitled to `subject`.
+        """
+        request = jwt_request(audience, subject)
+        return (await self._fetch(lambda channel, limits: jwt_svid_answer(channel, limits, request), timeout)).svids
+
+    async def fetch_jwt_svid(
+        self, audience: Audience, *, subject: SpiffeID | str | None = None, timeout: float | None = None
+    ) -> JWTSVID:
+        """Return the first of what `fetch_jwt_svids` returns: the default identity's."""
+        return (await self.fetch_jwt_svids(audience, subject=subject, timeout=timeout))[0]
+
+    async def validate_jwt_svid(self, token: str, audience: str, *, timeout: float | None = None) -> JWTSVID:
+        """Let the agent validate a token for this one name of ours. The claims are those the agent vouches for.
+
+        Raises:
+            InvalidTokenError: the agent refused it; for what reason, its own words say.
+            InvalidAudienceError: the audience is no text, or empty.
+            As `fetch_x509_context` but for NoIdentityError: validating needs no identity.
+        """
+        jwt_request([audience], None)
+        answer = await self._fetch(lambda channel, limits: validate_answer(channel, limits, token, audience), timeout)
+        return answer.svid
+
+    async def fetch_jwt_bundles(self, *, timeout: float | None = None) -> BundleSet[JWTBundle]:
+        """Return the keys which sign JWT-SVIDs, by trust domain, as they are now. Raises as `fetch_x509_bundles`."""
+        return (await self._fetch(jwt_bundle_updates, timeout)).bundles
+
+    def watch_jwt_bundles(self) -> AsyncGenerator[BundleSet[JWTBundle], None]:
+        """Yield the keys which sign JWT-SVIDs now, and whenever they change. All else as `watch_x509_contexts`."""
+        return self._watch(jwt_bundle_updates, lambda update: update.bundles)
+
+    async def fetch_wit_svids(self, *, timeout: float | None = None) -> tuple[WITSVID, ...]:
+        """Return a WIT-SVID with its key for each identity of this process, the default one first.
+
+        An optional profile: an agent without it makes this raise WorkloadAPIError with the status UNIMPLEMENTED.
+        Raises as `fetch_x509_context`, and InvalidTokenError where what the agent sent breaks a rule.
+        """
+        return (await self._fetch(wit_updates, timeout)).svids
+
+    def watch_wit_svids(self) -> AsyncGenerator[tuple[WITSVID, ...], None]:
+        """Yield the WIT-SVIDs now, and whenever they change. All else as `watch_x509_contexts`."""
+        return self._watch(wit_updates, lambda update: update.svids)
+
+    async def fetch_wit_bundles(self, *, timeout: float | None = None) -> BundleSet[WITBundle]:
+        """Return the keys which sign WIT-SVIDs, by trust domain, as they are now. Raises as `fetch_x509_bundles`."""
+        return (await self._fetch(wit_bundle_updates, timeout)).bundles
+
+    def watch_wit_bundles(self) -> AsyncGenerator[BundleSet[WITBundle], None]:
+        """Yield the keys which sign WIT-SVIDs now, and whenever they change. All else as `watch_x509_contexts`."""
+        return self._watch(wit_bundle_updates, lambda update: update.bundles)
 
     def _channel(self) -> Channel:
         if self._closed:

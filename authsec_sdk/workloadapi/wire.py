@@ -25,10 +25,14 @@ from authsec_sdk.workloadapi.limits import UpdateLimits
 __all__ = [
     "BundlesUpdate",
     "X509Update",
+    "check_count",
+    "check_size",
     "decode_x509_bundles",
     "decode_x509_context",
     "encode_x509_bundles",
     "encode_x509_context",
+    "read_domain",
+    "shielded",
 ]
 
 _Message = TypeVar("_Message")
@@ -66,7 +70,7 @@ def decode_x509_context(response: workload_pb2.X509SVIDResponse, now: datetime, 
         WorkloadAPIError: a limit is exceeded. None of these carries key material, in its traceback either.
     """
     try:
-        return _shielded(lambda message: _x509_update(message, now, limits), response)
+        return shielded(lambda message: _x509_update(message, now, limits), response)
     finally:
         del response  # it prints the private keys, and tracebacks show locals
 
@@ -80,7 +84,7 @@ def decode_x509_bundles(response: workload_pb2.X509BundlesResponse, limits: Upda
         InvalidBundleError: the message holds no bundle (section 5.2.2 requires one).
         WorkloadAPIError: a limit is exceeded.
     """
-    _check_count(len(response.bundles), limits.bundles, "bundles")
+    check_count(len(response.bundles), limits.bundles, "bundles")
     bundles, problems = _foreign_bundles(response.bundles, {}, limits)
     if not bundles and not problems:
         raise InvalidBundleError("the agent sent an update without any bundle")
@@ -90,8 +94,8 @@ def decode_x509_bundles(response: workload_pb2.X509BundlesResponse, limits: Upda
 def _x509_update(response: workload_pb2.X509SVIDResponse, now: datetime, limits: UpdateLimits) -> X509Update:
     if not response.svids:
         raise NoIdentityError("the agent sent an update without any SVID")
-    _check_count(len(response.svids), limits.svids, "SVIDs")
-    _check_count(len(response.federated_bundles), limits.bundles, "federated bundles")
+    check_count(len(response.svids), limits.svids, "SVIDs")
+    check_count(len(response.federated_bundles), limits.bundles, "federated bundles")
     gathered = _Gathered()
     for number, message in enumerate(response.svids, start=1):
         _add_svid(gathered, message, number, now, limits)
@@ -113,9 +117,9 @@ def _add_svid(
     what = f"SVID {number} of the agent's update"
     if not (message.spiffe_id and message.x509_svid and message.x509_svid_key):
         raise InvalidX509SVIDError(f"{what} lacks its SPIFFE ID, its certificates or its key")
-    _check_size(len(message.x509_svid), limits.chain_bytes, f"the certificate chain of {what}")
-    _check_size(len(message.x509_svid_key), limits.key_bytes, f"the key of {what}")
-    _check_size(len(message.hint.encode()), limits.hint_bytes, f"the hint of {what}")
+    check_size(len(message.x509_svid), limits.chain_bytes, f"the certificate chain of {what}")
+    check_size(len(message.x509_svid_key), limits.key_bytes, f"the key of {what}")
+    check_size(len(message.hint.encode()), limits.hint_bytes, f"the hint of {what}")
     svid = X509SVID.parse_der(message.x509_svid, message.x509_svid_key, hint=message.hint)
     if str(svid.id) != message.spiffe_id:
         raise InvalidX509SVIDError(f"{what} is said to be {message.spiffe_id[:200]!r}, its certificate says {svid.id}")
@@ -150,7 +154,7 @@ def _foreign_bundles(
     problems: list[SpiffeError] = []
     for key in sorted(messages):
         try:
-            domain = _domain(key)
+            domain = read_domain(key)
             if domain in own or domain in bundles:
                 raise InvalidBundleError(f"the bundle of {domain} is given twice; the first one is used")
             bundles[domain] = _bundle(domain, messages[key], limits)
@@ -159,8 +163,8 @@ def _foreign_bundles(
     return list(bundles.values()), problems
 
 
-def _domain(key: str) -> TrustDomain:
-    """Read the key of a bundle, which is the SPIFFE ID of a trust domain: without a path."""
+def read_domain(key: str) -> TrustDomain:
+    """Read the key of a bundle: the SPIFFE ID of a trust domain, without a path. Raises: InvalidSpiffeIDError."""
     spiffe_id = SpiffeID.parse(key)
     if spiffe_id.path:
         raise InvalidSpiffeIDError(f"a bundle is given for {key[:200]!r}, which is not the ID of a trust domain")
@@ -168,23 +172,25 @@ def _domain(key: str) -> TrustDomain:
 
 
 def _bundle(domain: TrustDomain, data: bytes, limits: UpdateLimits) -> X509Bundle:
-    _check_size(len(data), limits.bundle_bytes, f"the bundle of {domain}")
+    check_size(len(data), limits.bundle_bytes, f"the bundle of {domain}")
     bundle = X509Bundle.parse_der(domain, data)
-    _check_count(len(bundle.authorities), limits.authorities, f"authorities in the bundle of {domain}")
+    check_count(len(bundle.authorities), limits.authorities, f"authorities in the bundle of {domain}")
     return bundle
 
 
-def _check_count(count: int, limit: int, what: str) -> None:
+def check_count(count: int, limit: int, what: str) -> None:
+    """Refuse more than a limit of something. Raises: WorkloadAPIError."""
     if count > limit:
         raise WorkloadAPIError(f"the agent sent {count} {what} and this client takes {limit} (UpdateLimits)")
 
 
-def _check_size(size: int, limit: int, what: str) -> None:
+def check_size(size: int, limit: int, what: str) -> None:
+    """Refuse something larger than a limit of bytes. Raises: WorkloadAPIError."""
     if size > limit:
         raise WorkloadAPIError(f"{what} has {size} bytes and this client takes {limit} (UpdateLimits)")
 
 
-def _shielded(decode: Callable[[_Message], _Decoded], message: _Message) -> _Decoded:
+def shielded(decode: Callable[[_Message], _Decoded], message: _Message) -> _Decoded:
     """Run `decode` and let its errors out without the frames in which a private key is readable (threat model 23)."""
     problem: SpiffeError
     try:
