@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from authsec_sdk.testing.ca import Credential, TestCA
+    from authsec_sdk.testing.fake_tokens import FakeTokens
     from authsec_sdk.testing.fake_workload_api import FakeWorkloadAPI
+    from authsec_sdk.testing.tokens import TestTokenCA
 
-__all__ = ["Credential", "FakeWorkloadAPI", "TestCA"]
+__all__ = ["Credential", "FakeTokens", "FakeWorkloadAPI", "TestCA", "TestTokenCA"]
 
 _HOMES = {
     "Credential": "authsec_sdk.testing.ca",
+    "FakeTokens": "authsec_sdk.testing.fake_tokens",
     "FakeWorkloadAPI": "authsec_sdk.testing.fake_workload_api",
     "TestCA": "authsec_sdk.testing.ca",
+    "TestTokenCA": "authsec_sdk.testing.tokens",
 }
 
 

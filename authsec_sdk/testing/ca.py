@@ -18,6 +18,7 @@ from authsec_sdk.testing.certificates import (
     name,
     new_key,
 )
+from authsec_sdk.testing.tokens import TestTokenCA, resolve_id
 
 __all__ = ["Credential", "LeafOptions", "TestCA"]
 
@@ -74,6 +75,7 @@ class TestCA:
         self._ttl = ttl
         self._clock = clock
         self._parent: TestCA | None = None
+        self._tokens: TestTokenCA | None = None
         self._chain: tuple[x509.Certificate, ...] = ()
         self._key = key or new_key()
         self._certificate = self._new_root(subject, subject_key_id, with_subject_key_id=with_subject_key_id)
@@ -92,6 +94,15 @@ class TestCA:
     def private_key(self) -> CertificateIssuerPrivateKeyTypes:
         """The key that signs now."""
         return self._key
+
+    @property
+    def tokens(self) -> TestTokenCA:
+        """The token side of the trust domain, with keys of its own: `ca.tokens.jwt_svid("/workload", ["payments"])`."""
+        if self._parent is not None:
+            return self._parent.tokens
+        if self._tokens is None:
+            self._tokens = TestTokenCA(self.trust_domain, clock=self._clock)
+        return self._tokens
 
     def bundle(self) -> X509Bundle:
         """Return the bundle of the trust domain: every root not yet forgotten, the newest first."""
@@ -138,11 +149,7 @@ class TestCA:
 
     def id(self, path_or_id: str | SpiffeID) -> SpiffeID:
         """Read `/path` as a path of this trust domain, anything else as a whole SPIFFE ID."""
-        if isinstance(path_or_id, SpiffeID):
-            return path_or_id
-        if path_or_id.startswith("/"):
-            return SpiffeID.from_path(self.trust_domain, path_or_id)
-        return SpiffeID.parse(path_or_id)
+        return resolve_id(self.trust_domain, path_or_id)
 
     def rotate(self) -> None:
         """Sign with a new root from now on; the old roots stay in the bundle until `remove_old_roots`."""

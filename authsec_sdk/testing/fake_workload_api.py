@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import enum
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self, TypeVar, Unpack
 
 import anyio.from_thread
+from google.protobuf.message import Message
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Stream
 
@@ -20,9 +22,12 @@ from authsec_sdk.proto import workload_grpc, workload_pb2
 from authsec_sdk.rpc import GRPCError, Peer, Server, ServerLimits, Status, current_call
 from authsec_sdk.spiffe import X509SVID, BundleSet, SpiffeID, X509Bundle, X509Context
 from authsec_sdk.testing.ca import LeafOptions, TestCA
+from authsec_sdk.testing.fake_tokens import FakeTokens, Identity
 from authsec_sdk.workloadapi.wire import encode_x509_bundles, encode_x509_context
 
 __all__ = ["FakeWorkloadAPI"]
+
+_Request = TypeVar("_Request")
 
 PATIENCE = 30.0
 GARBAGE = b"\xff\xff\xff\xff"  # no protobuf message begins with field number 536870911 of wire type 7
@@ -51,17 +56,29 @@ class _Issued:
     options: LeafOptions
 
 
+class _Topic(enum.Enum):
+    """What a stream is about, by the name of its call."""
+
+    SVIDS = "FetchX509SVID"
+    BUNDLES = "FetchX509Bundles"
+    JWT_BUNDLES = "FetchJWTBundles"
+    WIT_SVIDS = "FetchWITSVID"
+    WIT_BUNDLES = "FetchWITBundles"
+
+
+_WIT = (_Topic.WIT_SVIDS, _Topic.WIT_BUNDLES)
+
+
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """What a new stream gets first: a message, silence (None), or an error."""
+    """What a new stream gets first: the message of its topic, silence where there is none, or an error."""
 
-    svids: _Raw | None = None
-    bundles: _Raw | None = None
+    messages: Mapping[_Topic, _Raw] = field(default_factory=dict)
     error: GRPCError | None = None
 
 
 class FakeWorkloadAPI:
-    """Serves FetchX509SVID and FetchX509Bundles; all other calls are unimplemented, as at a real agent of old.
+    """Serves X.509-SVIDs, JWT-SVIDs, WIT-SVIDs and their bundles; `tokens` says how it does about tokens.
 
     Without a `path` the socket is in a directory of its own; a path that begins with `@` is an abstract name.
     Runs in a thread of its own, so that tests of every kind can use it, and every method takes effect before it
@@ -89,8 +106,9 @@ class FakeWorkloadAPI:
         self._server: Server | None = None
         self._closing = contextlib.ExitStack()
         self._portal: anyio.from_thread.BlockingPortal | None = None
+        self.tokens = FakeTokens(self._send_tokens)
         self.calls = 0
-        """How many streams were ever asked for, refused ones included."""
+        """How many calls were ever made, refused ones included."""
         self.metadata: dict[str, str] = {}
         """What the last call carried beside its message."""
 
@@ -160,21 +178,28 @@ class FakeWorkloadAPI:
     def set_context(self, context: X509Context) -> None:
         """Serve exactly this context and send the update. What was issued before is not issued again."""
         self._issued, self._federated = [], []
-        self._serve(context)
+        self.tokens.identities, self.tokens.foreign = [], []
+        self._serve(context, {})
 
     def send(self, message: workload_pb2.X509SVIDResponse | bytes, *, keep: bool = True) -> None:
         """Send any message at all on the streams of FetchX509SVID; with `keep`, new streams get it too."""
-        raw = _Raw(message if isinstance(message, bytes) else message.SerializeToString())
-        self._run(self._send, raw, None, keep)
+        self._run(self._send, {_Topic.SVIDS: _raw(message)}, keep)
 
     def send_bundles(self, message: workload_pb2.X509BundlesResponse | bytes, *, keep: bool = True) -> None:
         """Send any message at all on the streams of FetchX509Bundles; with `keep`, new streams get it too."""
-        raw = _Raw(message if isinstance(message, bytes) else message.SerializeToString())
-        self._run(self._send, None, raw, keep)
+        self._run(self._send, {_Topic.BUNDLES: _raw(message)}, keep)
+
+    def send_jwt_bundles(self, message: workload_pb2.JWTBundlesResponse | bytes, *, keep: bool = True) -> None:
+        """Send any message at all on the streams of FetchJWTBundles; with `keep`, new streams get it too."""
+        self._run(self._send, {_Topic.JWT_BUNDLES: _raw(message)}, keep)
+
+    def send_wit_svids(self, message: workload_pb2.WITSVIDResponse | bytes, *, keep: bool = True) -> None:
+        """Send any message at all on the streams of FetchWITSVID; with `keep`, new streams get it too."""
+        self._run(self._send, {_Topic.WIT_SVIDS: _raw(message)}, keep)
 
     def garbage(self, *, keep: bool = False) -> None:
         """Send bytes that are no message; with `keep`, new streams get them too."""
-        self._run(self._send, _Raw(GARBAGE), _Raw(GARBAGE), keep)
+        self._run(self._send, {topic: _Raw(GARBAGE) for topic in _Topic}, keep)
 
     # --- trouble ---------------------------------------------------------------------------------------------------
 
@@ -188,7 +213,7 @@ class FakeWorkloadAPI:
 
     def recover(self) -> None:
         """Serve again what was served before `deny` or `fail`."""
-        self._answers = _Answers(self._answers.svids, self._answers.bundles)
+        self._answers = _Answers(self._answers.messages)
 
     def end_streams(self, status: Status = Status.OK, message: str = "") -> None:
         """End the open streams with this status; new ones are served."""
@@ -251,26 +276,42 @@ class FakeWorkloadAPI:
         bundles = {ca.trust_domain: ca.bundle() for ca in self._cas()}
         for foreign in self._federated:
             bundles.setdefault(foreign.trust_domain, foreign.bundle() if isinstance(foreign, TestCA) else foreign)
-        self._serve(X509Context(tuple(svids), BundleSet(bundles.values())))
+        self.tokens.identities = [Identity(one.ca, one.path_or_id, one.hint) for one in self._issued]
+        self.tokens.foreign = [foreign for foreign in self._federated if isinstance(foreign, TestCA)]
+        self._serve(X509Context(tuple(svids), BundleSet(bundles.values())), self._token_messages())
 
-    def _serve(self, context: X509Context) -> None:
-        svids = _Raw(encode_x509_context(context).SerializeToString())
-        bundles = _Raw(encode_x509_bundles(context.bundles).SerializeToString())
+    def _send_tokens(self) -> None:
+        self._send_or_keep(self._token_messages())
+
+    def _token_messages(self) -> dict[_Topic, _Raw]:
+        tokens = self.tokens
+        return {
+            _Topic.JWT_BUNDLES: _Raw(tokens.jwt_bundles_message()),
+            _Topic.WIT_SVIDS: _Raw(tokens.wit_svids_message()),
+            _Topic.WIT_BUNDLES: _Raw(tokens.wit_bundles_message()),
+        }
+
+    def _serve(self, context: X509Context, tokens: Mapping[_Topic, _Raw]) -> None:
+        svids = _raw(encode_x509_context(context))
+        bundles = _raw(encode_x509_bundles(context.bundles))
+        self._send_or_keep({_Topic.SVIDS: svids, _Topic.BUNDLES: bundles, **tokens})
+
+    def _send_or_keep(self, messages: Mapping[_Topic, _Raw]) -> None:
         if self._portal is None:
-            self._answers = _Answers(svids, bundles)
+            self._answers = _Answers({**self._answers.messages, **messages})
         else:
-            self._run(self._send, svids, bundles, True)
+            self._run(self._send, messages, True)
 
-    async def _send(self, svids: _Raw | None, bundles: _Raw | None, keep: bool) -> None:
+    async def _send(self, messages: Mapping[_Topic, _Raw], keep: bool) -> None:
         if keep:
-            self._answers = _Answers(svids or self._answers.svids, bundles or self._answers.bundles)
+            self._answers = _Answers({**self._answers.messages, **messages})
         for subscriber in self._streams:
-            message = svids if subscriber.wants_svids else bundles
+            message = messages.get(subscriber.topic)
             if message is not None:
                 subscriber.news.put_nowait(message)
 
     async def _fail(self, error: GRPCError) -> None:
-        self._answers = _Answers(self._answers.svids, self._answers.bundles, error)
+        self._answers = _Answers(self._answers.messages, error)
         await self._end_streams(error)
 
     async def _end_streams(self, error: GRPCError) -> None:
@@ -282,19 +323,29 @@ class FakeWorkloadAPI:
             with contextlib.suppress(OSError):
                 subscriber.peer.socket.shutdown(socket.SHUT_RDWR)
 
-    async def _subscribe(self, stream: Stream[object, _Raw], *, wants_svids: bool) -> None:
+    async def _admit(self, stream: Stream[_Request, _Raw]) -> _Request:
+        """Judge a call as every call is judged, and return its request."""
         self.calls += 1
         call = current_call()
         self.metadata = {key: str(value) for key, value in call.metadata.items()}
         if call.metadata.getall("workload.spiffe.io", ()) != ["true"]:
             raise GRPCError(Status.INVALID_ARGUMENT, "security header missing from request")
-        await stream.recv_message()
+        request = await stream.recv_message()
+        assert request is not None
         await asyncio.sleep(self._delay)
-        answers = self._answers
-        if answers.error is not None:
-            raise answers.error
-        subscriber = _Subscriber(call.peer, wants_svids)
-        first = answers.svids if wants_svids else answers.bundles
+        if self._answers.error is not None:
+            raise self._answers.error
+        return request
+
+    async def _answer(self, stream: Stream[_Request, _Raw], answer: Callable[[_Request], bytes]) -> None:
+        await stream.send_message(_Raw(answer(await self._admit(stream))))
+
+    async def _subscribe(self, stream: Stream[object, _Raw], topic: _Topic) -> None:
+        await self._admit(stream)
+        if topic in _WIT and not self.tokens.wit:
+            raise GRPCError(Status.UNIMPLEMENTED, f"method {topic.value} not implemented")
+        subscriber = _Subscriber(current_call().peer, topic)
+        first = self._answers.messages.get(topic)
         if first is not None:
             subscriber.news.put_nowait(first)
         self._streams.add(subscriber)
@@ -314,28 +365,45 @@ class FakeWorkloadAPI:
 class _Subscriber:
     """One open stream and what it is still to be told."""
 
-    def __init__(self, peer: Peer, wants_svids: bool) -> None:
+    def __init__(self, peer: Peer, topic: _Topic) -> None:
         self.peer = peer
-        self.wants_svids = wants_svids
+        self.topic = topic
         self.news: asyncio.Queue[_Raw | GRPCError] = asyncio.Queue()
 
 
 class _Service(workload_grpc.SpiffeWorkloadAPIBase):
-    """The two X.509 calls with answers of raw bytes; the rest as generated, which is UNIMPLEMENTED."""
+    """All calls, with answers of raw bytes."""
 
     def __init__(self, fake: FakeWorkloadAPI) -> None:
         self._fake = fake
 
     def __mapping__(self) -> dict[str, Handler]:
-        async def svids(stream: Stream[object, _Raw]) -> None:
-            await self._fake._subscribe(stream, wants_svids=True)
+        fake = self._fake
 
-        async def bundles(stream: Stream[object, _Raw]) -> None:
-            await self._fake._subscribe(stream, wants_svids=False)
+        def streaming(topic: _Topic, request: type) -> Handler:
+            async def serve(stream: Stream[object, _Raw]) -> None:
+                await fake._subscribe(stream, topic)
 
-        kind = Cardinality.UNARY_STREAM
-        return {
-            **super().__mapping__(),
-            "/SpiffeWorkloadAPI/FetchX509SVID": Handler(svids, kind, workload_pb2.X509SVIDRequest, _Raw),
-            "/SpiffeWorkloadAPI/FetchX509Bundles": Handler(bundles, kind, workload_pb2.X509BundlesRequest, _Raw),
+            return Handler(serve, Cardinality.UNARY_STREAM, request, _Raw)
+
+        async def fetch(stream: Stream[workload_pb2.JWTSVIDRequest, _Raw]) -> None:
+            await fake._answer(stream, fake.tokens.fetch)
+
+        async def validate(stream: Stream[workload_pb2.ValidateJWTSVIDRequest, _Raw]) -> None:
+            await fake._answer(stream, fake.tokens.validate)
+
+        once = Cardinality.UNARY_UNARY
+        handlers = {
+            _Topic.SVIDS.value: streaming(_Topic.SVIDS, workload_pb2.X509SVIDRequest),
+            _Topic.BUNDLES.value: streaming(_Topic.BUNDLES, workload_pb2.X509BundlesRequest),
+            _Topic.JWT_BUNDLES.value: streaming(_Topic.JWT_BUNDLES, workload_pb2.JWTBundlesRequest),
+            _Topic.WIT_SVIDS.value: streaming(_Topic.WIT_SVIDS, workload_pb2.WITSVIDRequest),
+            _Topic.WIT_BUNDLES.value: streaming(_Topic.WIT_BUNDLES, workload_pb2.WITBundlesRequest),
+            "FetchJWTSVID": Handler(fetch, once, workload_pb2.JWTSVIDRequest, _Raw),
+            "ValidateJWTSVID": Handler(validate, once, workload_pb2.ValidateJWTSVIDRequest, _Raw),
         }
+        return {f"/SpiffeWorkloadAPI/{name}": handler for name, handler in handlers.items()}
+
+
+def _raw(message: Message | bytes) -> _Raw:
+    return _Raw(message if isinstance(message, bytes) else message.SerializeToString())

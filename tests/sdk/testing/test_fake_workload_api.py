@@ -51,11 +51,15 @@ def test_calls_without_the_security_header_are_refused(
     assert status_of(fake_workload_api.address, metadata) is Status.INVALID_ARGUMENT
 
 
-def test_other_calls_are_unimplemented(fake_workload_api: FakeWorkloadAPI) -> None:
+def test_without_a_wit_profile_its_calls_are_unimplemented(fake_workload_api: FakeWorkloadAPI) -> None:
+    fake_workload_api.tokens.wit = False
+
     async def fetch() -> None:
         async with Channel.unix(fake_workload_api.address.removeprefix("unix://")) as channel:
             stub = workload_grpc.SpiffeWorkloadAPIStub(channel)
-            await stub.FetchJWTSVID(workload_pb2.JWTSVIDRequest(audience=["x"]), metadata=HEADER)
+            async with stub.FetchWITSVID.open(metadata=HEADER) as stream:
+                await stream.send_message(workload_pb2.WITSVIDRequest(), end=True)
+                await stream.recv_message()
 
     with pytest.raises(GRPCError) as caught:
         asyncio.run(fetch())
