@@ -80,13 +80,10 @@ class AgentService:
             check_agent_id(self._store.trust_domain, agent_id)
         except InvalidSpiffeIDError as error:
             raise Internal(f"invalid agent ID: {error}") from error
-        known = await self._store.agents.get(agent_id)
-        if known is not None and known.banned:
-            raise PermissionDenied("failed to attest: agent is banned", DenialReason.AGENT_BANNED)
         svid = await self._signer.sign_agent(csr, agent_id)
         try:
             await self._store.agents.save_attested(self._record(attestation, data_type, svid))
-        except PermissionDenied as error:  # banned between the look and the write
+        except PermissionDenied as error:  # it is banned: judged where it is written, so that no ban slips in between
             raise PermissionDenied(f"failed to attest: {error.message}", error.reason) from error
         return AttestResult(svid, attestation.can_reattest)
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Row, func
+from sqlalchemy import ColumnElement, Row, Select, func
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_sdk.spiffe import SpiffeID
@@ -70,7 +70,7 @@ class SQLAgentStore:
                 _refuse_banned(known)
                 await self._update(connection, row_id, _columns(agent))
                 await connection.execute(
-                    self._scope.delete(agent_selectors).where(agent_selectors.c.agent_row_id == row_id)
+                    self._scope.delete(agent_selectors, by_row=True).where(agent_selectors.c.agent_row_id == row_id)
                 )
             selectors = unique_selectors(agent.selectors)
             rows: list[dict[str, object]] = [{"agent_row_id": row_id, "selector": str(each)} for each in selectors]
@@ -149,7 +149,7 @@ class SQLAgentStore:
 
     async def list(self, filter_: AgentFilter, page: PageRequest) -> Page[Agent]:
         """Agents in the order they first attested."""
-        query = self._scope.select(agents).where(*_clauses(self._scope, filter_))
+        query = _select_filtered(self._scope, filter_)
         query = query.where(agents.c.id > start_of(page)).order_by(agents.c.id)
         async with self._scope.read() as connection:
             rows = (await connection.execute(query.limit(page.size) if page.size else query)).all()
@@ -157,7 +157,7 @@ class SQLAgentStore:
 
     async def count(self, filter_: AgentFilter) -> int:
         """How many agents the filter lets through."""
-        query = self._scope.select(agents, func.count()).where(*_clauses(self._scope, filter_))
+        query = _select_filtered(self._scope, filter_, func.count())
         async with self._scope.read() as connection:
             return int((await connection.execute(query)).scalar_one())
 
@@ -182,7 +182,9 @@ class SQLAgentStore:
         selectors: defaultdict[int, list[Selector]] = defaultdict(list)
         owner, text = agent_selectors.c.agent_row_id, agent_selectors.c.selector
         for chunk in chunks(rows):
-            query = self._scope.select(agent_selectors, owner, text).where(owner.in_([row.id for row in chunk]))
+            query = self._scope.select(agent_selectors, owner, text, by_row=True).where(
+                owner.in_([row.id for row in chunk])
+            )
             for row_id, selector in await connection.execute(query.order_by(agent_selectors.c.id)):
                 selectors[row_id].append(Selector.parse(selector))
         return [
@@ -202,6 +204,11 @@ def _columns(agent: Agent) -> dict[str, object]:
 def _refuse_banned(agent: Agent) -> None:
     if agent.banned:
         raise PermissionDenied("agent is banned", DenialReason.AGENT_BANNED)
+
+
+def _select_filtered(scope: Scope, filter_: AgentFilter, *columns: ColumnElement[Any]) -> Select[Any]:
+    by_row = filter_.selectors is not None
+    return scope.select(agents, *columns, by_row=by_row).where(*_clauses(scope, filter_))
 
 
 def _clauses(scope: Scope, filter_: AgentFilter) -> list[ColumnElement[bool]]:

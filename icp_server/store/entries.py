@@ -75,7 +75,7 @@ class SQLEntryStore:
 
     async def list(self, filter_: EntryFilter, page: PageRequest) -> Page[RegistrationEntry]:
         """Entries in the order they were created."""
-        query = self._scope.select(entries).where(*entry_rows.clauses_of(self._scope, filter_))
+        query = entry_rows.select_filtered(self._scope, filter_)
         query = query.where(entries.c.id > start_of(page)).order_by(entries.c.id)
         async with self._scope.read() as connection:
             rows = (await connection.execute(query.limit(page.size) if page.size else query)).all()
@@ -83,11 +83,9 @@ class SQLEntryStore:
 
     async def count(self, filter_: EntryFilter) -> int:
         """How many entries the filter lets through."""
-        clauses = entry_rows.clauses_of(self._scope, filter_)
+        query = entry_rows.select_filtered(self._scope, filter_, func.count())
         async with self._scope.read() as connection:
-            return int(
-                (await connection.execute(self._scope.select(entries, func.count()).where(*clauses))).scalar_one()
-            )
+            return int((await connection.execute(query)).scalar_one())
 
     def position(self) -> int:
         """Where the change log stands."""
@@ -140,7 +138,7 @@ class SQLEntryStore:
             self._scope.update(entries).where(entries.c.id == row_id).values(entry_rows.columns_of(wanted))
         )
         for parts in (entry_selectors, entry_federates_with):
-            await connection.execute(self._scope.delete(parts).where(parts.c.entry_row_id == row_id))
+            await connection.execute(self._scope.delete(parts, by_row=True).where(parts.c.entry_row_id == row_id))
         await entry_rows.write_parts(self._scope, connection, row_id, wanted, federates_with)
         return wanted
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Row, and_
+from sqlalchemy import ColumnElement, Row, Select, and_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
@@ -108,13 +108,19 @@ async def hydrate(scope: Scope, connection: AsyncConnection, rows: Sequence[Row[
         owners = [row.id for row in chunk]
         selectors: defaultdict[int, list[Selector]] = defaultdict(list)
         owner, text = entry_selectors.c.entry_row_id, entry_selectors.c.selector
-        query = scope.select(entry_selectors, owner, text).where(owner.in_(owners)).order_by(entry_selectors.c.id)
+        query = (
+            scope.select(entry_selectors, owner, text, by_row=True)
+            .where(owner.in_(owners))
+            .order_by(entry_selectors.c.id)
+        )
         for row_id, selector in await connection.execute(query):
             selectors[row_id].append(Selector.parse(selector))
         federated: defaultdict[int, list[TrustDomain]] = defaultdict(list)
         owner = entry_federates_with.c.entry_row_id
-        query = scope.select(entry_federates_with, owner, bundles.c.name).where(owner.in_(owners))
-        query = query.join(bundles, and_(bundles.c.id == entry_federates_with.c.bundle_id, scope.where(bundles)))
+        query = scope.select(entry_federates_with, owner, bundles.c.name, by_row=True).where(owner.in_(owners))
+        query = query.join(
+            bundles, and_(bundles.c.id == entry_federates_with.c.bundle_id, scope.where(bundles, by_row=True))
+        )
         query = query.order_by(entry_federates_with.c.id)
         for row_id, name in await connection.execute(query):
             federated[row_id].append(TrustDomain(name))
@@ -122,8 +128,17 @@ async def hydrate(scope: Scope, connection: AsyncConnection, rows: Sequence[Row[
     return made
 
 
-def clauses_of(scope: Scope, filter_: EntryFilter) -> list[ColumnElement[bool]]:
-    """What a filter demands, to be AND-ed."""
+def select_filtered(scope: Scope, filter_: EntryFilter, *columns: ColumnElement[Any]) -> Select[Any]:
+    """Select the columns (or all) of the entries a filter lets through."""
+    by_row = filter_.federates_with is not None or not (filter_.selectors is None or _is_exact(filter_.selectors))
+    return scope.select(entries, *columns, by_row=by_row).where(*_clauses(scope, filter_))
+
+
+def _is_exact(wanted: SelectorMatch) -> bool:
+    return wanted.match is Match.EXACT
+
+
+def _clauses(scope: Scope, filter_: EntryFilter) -> list[ColumnElement[bool]]:
     clauses: list[ColumnElement[bool]] = []
     if filter_.spiffe_id is not None:
         clauses.append(entries.c.spiffe_id == str(filter_.spiffe_id))
@@ -141,7 +156,7 @@ def clauses_of(scope: Scope, filter_: EntryFilter) -> list[ColumnElement[bool]]:
 
 
 def _selectors(scope: Scope, wanted: SelectorMatch) -> ColumnElement[bool]:
-    if wanted.match is Match.EXACT:
+    if _is_exact(wanted):
         return entries.c.selector_digest == selector_digest(wanted.selectors)
     return matching_selectors(scope, entry_selectors, entries.c.id, entry_selectors.c.entry_row_id, wanted)
 

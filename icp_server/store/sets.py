@@ -37,7 +37,7 @@ def matching(
         raise InvalidArgument(f"a filter's set has at most {MAX_SET} members, not {size}")
     having_any = scope.select(table, owners).where(members.in_(wanted))
     having_all = having_any.group_by(owners).having(func.count() == size)
-    having_other = scope.select(table, owners).where(owners == key, members.not_in(wanted)).exists()
+    having_other = scope.select(table, owners, by_row=True).where(owners == key, members.not_in(wanted)).exists()
     match match:
         case Match.ANY:
             return key.in_(having_any)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from authsec_sdk.spiffe import TrustDomain
 from authsec_sdk.spire.agents import JoinToken
 from authsec_sdk.spire.entries import RegistrationEntry
 from authsec_sdk.spire.selectors import Selector
@@ -16,6 +18,7 @@ from icp_server.domain.agent import Agent
 from icp_server.domain.errors import AlreadyExists, Internal, InvalidArgument, NotFound
 from icp_server.domain.filters import EntryFilter
 from icp_server.domain.join_token import agent_id_of, digest, digest_of_agent
+from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
 
 pytestmark = pytest.mark.anyio
@@ -131,7 +134,7 @@ async def test_the_alias_comes_with_the_token_and_goes_with_the_agent(
     await store.join_tokens.create(token(clock), entry)
     found = await store.entries.get(entry.id)
     assert found is not None
-    assert found.identity() == entry.identity()
+    assert (found.spiffe_id, found.parent_id, found.selectors) == (entry.spiffe_id, entry.parent_id, entry.selectors)
     agent = await attested(store, "secret-token")
     unrelated = new_entry("below", id="below", parent=agent.id.path.lstrip("/"))
     await store.entries.create([unrelated])
@@ -178,6 +181,31 @@ async def test_the_database_does_not_hold_the_text(store: SQLStore, clock: Any, 
     for file in files:
         assert b"secret-token" not in file.read_bytes()
         assert b"spent-token" not in file.read_bytes()
+
+
+async def test_a_database_put_back_by_hand_revives_a_token_until_it_expires_and_no_longer(
+    tmp_path: Path, trust_domain: TrustDomain, clock: Any
+) -> None:
+    """Threat 12, the limit as it is: what the database forgot, nobody else remembers. Its expiry is in the copy too."""
+    place, copy = tmp_path / "live.sqlite3", tmp_path / "copy.sqlite3"
+    async with await Database.open(place) as database:
+        store = await SQLStore.bind(database, trust_domain, clock)
+        await store.join_tokens.create(token(clock), None)
+    shutil.copy(place, copy)
+    async with await Database.open(place) as database:
+        store = await SQLStore.bind(database, trust_domain, clock)
+        await store.join_tokens.consume("secret-token", MINE, clock())
+    shutil.copy(copy, place)
+    clock.forward(seconds=599)
+    async with await Database.open(place) as database:
+        store = await SQLStore.bind(database, trust_domain, clock)
+        await store.join_tokens.consume("secret-token", THEIRS, clock())
+    shutil.copy(copy, place)
+    clock.forward(seconds=1)
+    async with await Database.open(place) as database:
+        store = await SQLStore.bind(database, trust_domain, clock)
+        with pytest.raises(InvalidArgument, match="join token expired"):
+            await store.join_tokens.consume("secret-token", THEIRS, clock())
 
 
 async def test_deleting_an_agent_that_is_not_there_frees_nothing(store: SQLStore, clock: Any) -> None:
