@@ -90,21 +90,6 @@ class FlagSet:
         none: tuple[str, ...] = ()
         return self._declare(Flag(name, usage, "value", none, lambda text, before: (*before, text)))
 
-    def comma_strings(self, name: str, usage: str) -> Flag[tuple[str, ...]]:
-        """Texts with commas between them; the last one given counts."""
-        none: tuple[str, ...] = ()
-        return self._declare(Flag(name, usage, "value", none, lambda text, _: tuple(text.split(","))))
-
-    def choice(self, name: str, usage: str, choices: Sequence[str], default: str) -> Flag[str]:
-        """One of several words."""
-
-        def read(text: str, _: str) -> str:
-            if text not in choices:
-                raise ValueError(f"must be one of {', '.join(choices)}")
-            return text
-
-        return self._declare(Flag(name, usage, "value", default, read))
-
     def custom(self, name: str, usage: str, default: T, read: Callable[[str], T]) -> Flag[T]:
         """Whatever `read` makes of the text; its ValueError becomes a usage error."""
         return self._declare(Flag(name, usage, "value", default, lambda text, _: read(text)))

@@ -56,14 +56,6 @@ class RegistrationEntry:
     disable_x509_svid_prefetch: bool = False
     jwt_svid_include_jti: bool = False
 
-    def similar_to(self, other: "RegistrationEntry") -> bool:
-        """Whether SPIRE takes the two for the same entry: same ID, same parent, same set of selectors."""
-        return self.identity() == other.identity()
-
-    def identity(self) -> tuple[SpiffeID, SpiffeID, frozenset[Selector]]:
-        """What makes an entry unique within its trust domain, besides its id."""
-        return self.spiffe_id, self.parent_id, frozenset(self.selectors)
-
     def expired(self, now: float) -> bool:
         """Whether the entry has an end and it has come."""
         return 0 < self.expires_at <= now

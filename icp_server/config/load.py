@@ -30,13 +30,12 @@ from icp_server.config.model import (
 )
 from icp_server.config.plugins import read_plugins
 from icp_server.config.section import open_section
+from icp_server.domain.ca_slots import longest_svid_ttl, shortest_ca_ttl
 from icp_server.domain.svid_template import CASubject
 
 KEY_TYPES: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-4096")
 LOG_FORMATS: Final = ("text", "json")
 
-_MOST_OF_CA_LIFE: Final = 6
-_LATEST_CA_ROTATION: Final = timedelta(days=7)
 _SHORTEST: Final = timedelta(seconds=1)
 
 
@@ -160,8 +159,8 @@ def _lifetimes(server: Fields, notes: list[str]) -> Lifetimes:
 
 
 def _short_lived_ca(lifetimes: Lifetimes) -> list[str]:
-    """Warn of SVIDs that may be cut short: a CA is replaced when a sixth of its life is left, or seven days."""
-    cap = min(lifetimes.ca / _MOST_OF_CA_LIFE, _LATEST_CA_ROTATION)
+    """Warn of SVIDs that may be cut short by the end of the CA that signs them."""
+    cap = longest_svid_ttl(lifetimes.ca)
     chosen = {"default_x509_svid_ttl": lifetimes.x509_svid}
     if lifetimes.agent:
         chosen["agent_ttl"] = lifetimes.agent
@@ -170,8 +169,8 @@ def _short_lived_ca(lifetimes: Lifetimes) -> list[str]:
 
 def _too_long(name: str, ttl: timedelta, cap: timedelta) -> str:
     advice = f"Please set {name} to {format_duration(cap)} or less"
-    if ttl <= _LATEST_CA_ROTATION:
-        advice += f", or the ca_ttl to {format_duration(ttl * _MOST_OF_CA_LIFE)} or more"
+    if needed := shortest_ca_ttl(ttl):
+        advice += f", or the ca_ttl to {format_duration(needed)} or more"
     return f"{name} is too high: SVIDs with shorter lifetimes may be issued when the CA rotates. {advice}"
 
 

@@ -50,11 +50,6 @@ class Lifetimes:
     agent: timedelta | None = None
     """None: as long as an X509-SVID."""
 
-    @property
-    def agent_svid(self) -> timedelta:
-        """How long an agent's own SVID is valid."""
-        return self.agent or self.x509_svid
-
 
 @dataclass(frozen=True, slots=True)
 class KeyManager:

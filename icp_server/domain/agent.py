@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from authsec_sdk.spiffe import SpiffeID
+from authsec_sdk.spire import agents
 from authsec_sdk.spire.selectors import Selector
 from icp_server.domain.errors import AgentDenied, DenialReason
 
@@ -35,6 +36,19 @@ class Agent:
     def banned(self) -> bool:
         """Whether the agent is refused until it is deleted (evicted)."""
         return not self.serial_number
+
+    def shown(self) -> agents.Agent:
+        """What callers of the API may see of the record."""
+        return agents.Agent(
+            id=self.id,
+            attestation_type=self.attestation_type,
+            serial_number=self.serial_number,
+            expires_at=self.expires_at,
+            selectors=self.selectors,
+            banned=self.banned,
+            can_reattest=self.can_reattest,
+            agent_version=self.agent_version,
+        )
 
 
 class Standing(enum.Enum):

@@ -16,6 +16,8 @@ MAX_RECORDS = 10
 
 PREPARE_AT_MOST = timedelta(days=30)
 ACTIVATE_AT_MOST = timedelta(days=7)
+ACTIVATE_SHARE = 6
+"""The next authority signs from when this part of the active one's life is left."""
 
 
 class Status(enum.Enum):
@@ -157,12 +159,17 @@ def prepare_threshold(lifetime: timedelta) -> timedelta:
 
 def activate_threshold(lifetime: timedelta) -> timedelta:
     """The next authority is activated when no more than this remains of the active one."""
-    return min(lifetime / 6, ACTIVATE_AT_MOST)
+    return min(lifetime / ACTIVATE_SHARE, ACTIVATE_AT_MOST)
 
 
 def longest_svid_ttl(ca_ttl: timedelta) -> timedelta:
     """The longest leaf that a CA of this lifetime always signs in full: just before activation the least remains."""
     return activate_threshold(ca_ttl)
+
+
+def shortest_ca_ttl(svid_ttl: timedelta) -> timedelta | None:
+    """The shortest life of a CA that always signs such a leaf in full; None if no CA does."""
+    return svid_ttl * ACTIVATE_SHARE if svid_ttl <= ACTIVATE_AT_MOST else None
 
 
 def _alive(record: AuthorityRecord | None, now: datetime, usable: frozenset[str]) -> AuthorityRecord | None:

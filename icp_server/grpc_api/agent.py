@@ -11,17 +11,14 @@ from authsec_sdk.proto import empty_pb2
 from authsec_sdk.proto.spire import agent_grpc, agent_pb2, types_pb2
 from authsec_sdk.spiffe import TrustDomain
 from authsec_sdk.spire.reserved_ids import check_agent_id, check_workload_id
-from authsec_sdk.spire.wire import selectors_to_wire, spiffe_id_to_wire
-from authsec_sdk.spire.wire_bundles import masked
+from authsec_sdk.spire.wire import agent_to_wire, join_token_to_wire
 from icp_server.audit.trail import render
-from icp_server.domain.agent import Agent
-from icp_server.domain.errors import Internal, InvalidArgument, ResourceExhausted
+from icp_server.domain.errors import Internal, InvalidArgument
 from icp_server.domain.filters import AgentFilter
 from icp_server.domain.results import PageRequest
-from icp_server.grpc_api.decode import member_id, request_of, selector_match, selector_text
-from icp_server.grpc_api.limits import Limit, RateLimits
-from icp_server.grpc_api.masks import agent_mask
-from icp_server.grpc_api.request import Request, current_request
+from icp_server.grpc_api.decode import member_id, output_mask, request_of, selector_match, selector_text
+from icp_server.grpc_api.limits import RateLimits, take_turn
+from icp_server.grpc_api.request import current_request
 from icp_server.grpc_api.svid import csr_digest, issued_to_wire
 from icp_server.services.agents import AgentService
 from icp_server.telemetry import ServerCounters
@@ -45,7 +42,7 @@ class AgentAPI(agent_grpc.AgentBase):
     async def AttestAgent(self, stream: AttestStream) -> None:  # noqa: N802  (the method's name on the wire)
         """Attest a node: parameters in, challenges back and forth, its first SVID out."""
         request = current_request()
-        await _take(self._limits.attestation, request, "attest agent")
+        await take_turn(self._limits.attestation, request.caller.host, "attest agent")
         first = await request_of(stream)
         params = _attestation_of(first)
         request.note(node_attestor_type=params.data.type)
@@ -76,11 +73,9 @@ class AgentAPI(agent_grpc.AgentBase):
         message = await request_of(stream)
         request = current_request()
         request.note(csr=csr_digest(message.params.csr))
-        await _take(self._limits.signing, request, "renew agent")
+        await take_turn(self._limits.signing, request.caller.host, "renew agent")
         if not message.HasField("params"):
             raise InvalidArgument("params cannot be nil")
-        if not message.params.csr:
-            raise InvalidArgument("missing CSR")
         issued = await self._agents.renew(request.agent, message.params.csr)
         logger.info("Renewed agent SVID %s", render(request.identity()))
         await stream.send_message(agent_pb2.RenewAgentResponse(svid=issued_to_wire(issued)))
@@ -91,7 +86,7 @@ class AgentAPI(agent_grpc.AgentBase):
         """Remember the calling agent's release."""
         message = await request_of(stream)
         request = current_request()
-        await _take(self._limits.status, request, "post status")
+        await take_turn(self._limits.status, request.caller.host, "post status")
         request.note(spiffe_id=request.agent.id)
         if message.agent_version:
             request.note(agent_version=message.agent_version)
@@ -106,8 +101,8 @@ class AgentAPI(agent_grpc.AgentBase):
         wanted = _filter(message.filter)
         size = max(0, message.page_size)
         page = await self._agents.list(wanted, PageRequest(size, message.page_token if size else ""))
-        mask = agent_mask(message)
-        agents = [agent_to_wire(agent, mask) for agent in page.items]
+        mask = output_mask(message)
+        agents = [agent_to_wire(agent.shown(), mask) for agent in page.items]
         await stream.send_message(agent_pb2.ListAgentsResponse(agents=agents, next_page_token=page.next_token))
 
     async def CountAgents(  # noqa: N802  (the method's name on the wire)
@@ -126,7 +121,7 @@ class AgentAPI(agent_grpc.AgentBase):
         agent_id = member_id(message.id, self._trust_domain, check_agent_id, "invalid agent ID")
         current_request().note(spiffe_id=agent_id)
         agent = await self._agents.get(agent_id)
-        await stream.send_message(agent_to_wire(agent, agent_mask(message)))
+        await stream.send_message(agent_to_wire(agent.shown(), output_mask(message)))
 
     async def DeleteAgent(  # noqa: N802  (the method's name on the wire)
         self, stream: grpclib.server.Stream[agent_pb2.DeleteAgentRequest, empty_pb2.Empty]
@@ -158,30 +153,13 @@ class AgentAPI(agent_grpc.AgentBase):
         """Make a token one agent can attest with; the token stays out of every log."""
         message = await request_of(stream)
         request = current_request()
-        if message.ttl < 1:
-            raise InvalidArgument("ttl is required, you must provide one")
         request.note(ttl=message.ttl)
         alias = None
         if message.HasField("agent_id"):
             alias = member_id(message.agent_id, self._trust_domain, check_workload_id, "invalid agent ID")
             request.note(spiffe_id=alias)
         token = await self._agents.create_join_token(message.ttl, message.token, alias)
-        await stream.send_message(types_pb2.JoinToken(value=token.value, expires_at=token.expires_at))
-
-
-def agent_to_wire(agent: Agent, mask: types_pb2.AgentMask | None) -> types_pb2.Agent:
-    """Encode the server's record of an agent, or what the mask lets through of it."""
-    message = types_pb2.Agent(
-        id=spiffe_id_to_wire(agent.id),
-        attestation_type=agent.attestation_type,
-        x509svid_serial_number=agent.serial_number,
-        x509svid_expires_at=agent.expires_at,
-        selectors=selectors_to_wire(agent.selectors),
-        banned=agent.banned,
-        can_reattest=agent.can_reattest,
-        agent_version=agent.agent_version,
-    )
-    return masked(message, mask)
+        await stream.send_message(join_token_to_wire(token))
 
 
 def _attestation_of(message: agent_pb2.AttestAgentRequest) -> agent_pb2.AttestAgentRequest.Params:
@@ -193,12 +171,6 @@ def _attestation_of(message: agent_pb2.AttestAgentRequest) -> agent_pb2.AttestAg
         problem = "missing attestation data"
     elif not params.HasField("params"):
         problem = "missing X509-SVID parameters"
-    elif not params.params.csr:
-        problem = "missing CSR"
-    elif not params.data.type:
-        problem = "missing attestation data type"
-    elif not params.data.payload:
-        problem = "missing attestation data payload"
     if problem:
         raise InvalidArgument(f"malformed param: {problem}")
     return params
@@ -231,10 +203,3 @@ def _expires_before(text: str) -> int | None:
         return int(datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S %z").timestamp())
     except ValueError:
         return None
-
-
-async def _take(limit: Limit, request: Request, what: str) -> None:
-    try:
-        await limit.take(request.caller.host)
-    except ResourceExhausted as error:
-        raise ResourceExhausted(f"rejecting request due to {what} rate limiting: {error.message}") from error

@@ -6,8 +6,7 @@ import grpclib.server
 
 from authsec_sdk.proto.spire import bundle_grpc, bundle_pb2, types_pb2
 from authsec_sdk.spire.wire import bundle_to_wire
-from icp_server.grpc_api.decode import request_of
-from icp_server.grpc_api.masks import bundle_mask
+from icp_server.grpc_api.decode import output_mask, request_of
 from icp_server.grpc_api.request import current_request
 from icp_server.services.bundles import BundleService
 
@@ -25,4 +24,4 @@ class BundleAPI(bundle_grpc.BundleBase):
         request = await request_of(stream)
         bundle = await self._bundles.get()
         current_request().note(trust_domain_id=bundle.trust_domain)
-        await stream.send_message(bundle_to_wire(bundle, bundle_mask(request)))
+        await stream.send_message(bundle_to_wire(bundle, output_mask(request)))

@@ -14,6 +14,7 @@ from icp_server.domain.errors import InvalidArgument
 from icp_server.domain.filters import FederatesWithMatch, Match, SelectorMatch
 
 _Received_co = TypeVar("_Received_co", covariant=True)
+_Mask_co = TypeVar("_Mask_co", covariant=True)
 _T = TypeVar("_T")
 
 
@@ -22,6 +23,17 @@ class Receiving(Protocol[_Received_co]):
 
     def recv_message(self) -> Awaitable[_Received_co | None]:
         """The next message, or None at the end."""
+
+
+class Masked(Protocol[_Mask_co]):
+    """A request that says which fields of the answer it wants."""
+
+    @property
+    def output_mask(self) -> _Mask_co:
+        """The fields, where there is such a mask."""
+
+    def HasField(self, field_name: str) -> bool:  # noqa: N802 - protobuf's name
+        """Whether a field is there."""
 
 
 async def request_of(stream: Receiving[_T]) -> _T:
@@ -34,6 +46,11 @@ async def request_of(stream: Receiving[_T]) -> _T:
     if message is None:
         raise InvalidArgument("received no request message")
     return message
+
+
+def output_mask(request: Masked[_T]) -> _T | None:
+    """Return what of the answer is wanted: absent means everything; present, also empty, only what it names."""
+    return request.output_mask if request.HasField("output_mask") else None
 
 
 def member_id(

@@ -14,10 +14,9 @@ from authsec_sdk.spire.wire import entry_changes_from_wire, entry_to_wire, new_e
 from icp_server.domain.errors import InvalidArgument, ServiceError
 from icp_server.domain.filters import EntryFilter
 from icp_server.domain.results import ItemResult, PageRequest
-from icp_server.grpc_api.decode import federates_with_match, member_id, request_of, selector_match
+from icp_server.grpc_api.decode import federates_with_match, member_id, output_mask, request_of, selector_match
 from icp_server.grpc_api.entry_sync import sync_authorized_entries
 from icp_server.grpc_api.errors import item_status
-from icp_server.grpc_api.masks import entry_mask
 from icp_server.grpc_api.request import current_request
 from icp_server.services.entries import EntryService
 
@@ -37,7 +36,7 @@ class EntryAPI(entry_grpc.EntryBase):
         decoded = [self._new_entry(entry) for entry in message.entries]
         outcomes = iter(await self._entries.create([each for each in decoded if isinstance(each, RegistrationEntry)]))
         results = [next(outcomes) if isinstance(each, RegistrationEntry) else _refused(each) for each in decoded]
-        mask = entry_mask(message)
+        mask = output_mask(message)
         reply = entry_pb2.BatchCreateEntryResponse(
             results=[
                 entry_pb2.BatchCreateEntryResponse.Result(
@@ -59,12 +58,12 @@ class EntryAPI(entry_grpc.EntryBase):
         decoded = [self._changes(entry, mask) for entry in message.entries]
         outcomes = iter(await self._entries.update([each for each in decoded if isinstance(each, EntryChanges)]))
         results = [next(outcomes) if isinstance(each, EntryChanges) else _refused(each) for each in decoded]
-        output_mask = entry_mask(message)
+        answer_mask = output_mask(message)
         reply = entry_pb2.BatchUpdateEntryResponse(
             results=[
                 entry_pb2.BatchUpdateEntryResponse.Result(
                     status=item_status(result.error),
-                    entry=entry_to_wire(result.value, output_mask) if result.ok and result.value is not None else None,
+                    entry=entry_to_wire(result.value, answer_mask) if result.ok and result.value is not None else None,
                 )
                 for result in results
             ]
@@ -96,11 +95,9 @@ class EntryAPI(entry_grpc.EntryBase):
     ) -> None:
         """Send one entry."""
         message = await request_of(stream)
-        if not message.id:
-            raise InvalidArgument("missing ID")
         current_request().note(entry_id=message.id)
         entry = await self._entries.get(message.id)
-        await stream.send_message(entry_to_wire(entry, entry_mask(message)))
+        await stream.send_message(entry_to_wire(entry, output_mask(message)))
 
     async def ListEntries(  # noqa: N802  (the method's name on the wire)
         self, stream: grpclib.server.Stream[entry_pb2.ListEntriesRequest, entry_pb2.ListEntriesResponse]
@@ -110,7 +107,7 @@ class EntryAPI(entry_grpc.EntryBase):
         wanted = self._filter(message.filter)
         size = max(0, message.page_size)
         page = await self._entries.list(wanted, PageRequest(size, message.page_token if size else ""))
-        mask = entry_mask(message)
+        mask = output_mask(message)
         entries = [entry_to_wire(entry, mask) for entry in page.items]
         await stream.send_message(entry_pb2.ListEntriesResponse(entries=entries, next_page_token=page.next_token))
 
@@ -129,7 +126,7 @@ class EntryAPI(entry_grpc.EntryBase):
         """Send every entry the calling agent may serve, in one message."""
         message = await request_of(stream)
         entries = await self._entries.authorized(current_request().agent)
-        mask = entry_mask(message)
+        mask = output_mask(message)
         reply = entry_pb2.GetAuthorizedEntriesResponse(entries=[entry_to_wire(entry, mask) for entry in entries])
         await stream.send_message(reply)
 

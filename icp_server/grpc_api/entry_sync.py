@@ -16,8 +16,7 @@ from authsec_sdk.proto.spire import entry_pb2, types_pb2
 from authsec_sdk.spire.entries import EntryRevision, RegistrationEntry
 from authsec_sdk.spire.wire import entry_to_wire, revision_to_wire
 from icp_server.domain.errors import InvalidArgument
-from icp_server.grpc_api.decode import request_of
-from icp_server.grpc_api.masks import entry_mask
+from icp_server.grpc_api.decode import output_mask, request_of
 
 PAGE_SIZE: Final = 500
 
@@ -44,7 +43,7 @@ async def sync_authorized_entries(
     first = await request_of(stream)
     if first.ids:
         raise InvalidArgument("specifying IDs on initial request is not supported")
-    mask = entry_mask(first)
+    mask = output_mask(first)
     if mask is not None and not mask.revision_number:
         raise InvalidArgument("revision number cannot be masked")
     if len(entries) <= page_size:

@@ -108,6 +108,18 @@ class PerAddressLimit:
         self._sweep_at = max(_SWEEP_AT, 2 * len(self._buckets))
 
 
+async def take_turn(limit: "Limit", address: str | None, what: str, count: int = 1) -> None:
+    """Take `count` of a limit, and refuse in SPIRE's words: `what` is the work that is limited.
+
+    Raises:
+        ResourceExhausted: as of `PerAddressLimit.take`.
+    """
+    try:
+        await limit.take(address, count)
+    except ResourceExhausted as error:
+        raise ResourceExhausted(f"rejecting request due to {what} rate limiting: {error.message}") from error
+
+
 class Unlimited:
     """Stands where the operator switched a limit off."""
 

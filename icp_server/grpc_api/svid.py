@@ -8,12 +8,11 @@ import grpclib.server
 
 from authsec_sdk.proto.spire import svid_grpc, svid_pb2, types_pb2
 from authsec_sdk.spire.wire import spiffe_id_to_wire
-from icp_server.domain.errors import InvalidArgument, ResourceExhausted
 from icp_server.domain.issued import IssuedSVID, NewX509SVID
 from icp_server.domain.results import ItemResult
 from icp_server.grpc_api.decode import request_of
 from icp_server.grpc_api.errors import item_status
-from icp_server.grpc_api.limits import RateLimits
+from icp_server.grpc_api.limits import RateLimits, take_turn
 from icp_server.grpc_api.request import Request, current_request
 from icp_server.services.svids import SVIDService
 from icp_server.telemetry import ServerCounters
@@ -33,14 +32,7 @@ class SVIDAPI(svid_grpc.SVIDBase):
         """Sign a batch for an agent's entries; each item has a status of its own."""
         message = await request_of(stream)
         request = current_request()
-        if not message.params:
-            raise InvalidArgument("missing parameters")
-        try:
-            await self._limits.signing.take(request.caller.host, len(message.params))
-        except ResourceExhausted as error:
-            raise ResourceExhausted(
-                f"rejecting request due to certificate signing rate limiting: {error.message}"
-            ) from error
+        await take_turn(self._limits.signing, request.caller.host, "certificate signing", len(message.params))
         items = [NewX509SVID(params.entry_id, params.csr) for params in message.params]
         results = await self._svids.batch_new_x509(request.agent, items)
         self._counters.signatures.increment(sum(result.ok for result in results))

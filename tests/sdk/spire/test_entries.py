@@ -87,15 +87,6 @@ def test_the_first_rule_in_spires_order_is_told(make_entry: Make) -> None:
         validate_new_entry(make_entry(selectors=(), hint="h" * 2000), TrustDomain("another.org"))
 
 
-def test_similar_is_same_id_parent_and_set_of_selectors(make_entry: Make) -> None:
-    one, two = Selector("unix", "uid:1"), Selector("unix", "gid:1")
-    entry = make_entry(selectors=(one, two))
-    assert entry.similar_to(make_entry(selectors=(two, one, two), hint="other", id="x"))
-    assert not entry.similar_to(make_entry(selectors=(one,)))
-    assert not entry.similar_to(make_entry(selectors=(one, two), spiffe_id=SpiffeID.parse("spiffe://example.org/b")))
-    assert not entry.similar_to(make_entry(selectors=(one, two), parent_id=SpiffeID.parse("spiffe://example.org/b")))
-
-
 def test_changes_touch_only_what_they_name(make_entry: Make) -> None:
     entry = make_entry(id="e", hint="old", admin=True, dns_names=("a",), revision_number=3)
     changed = EntryChanges(id="e", hint="", admin=False).apply_to(entry)

@@ -21,7 +21,7 @@ def test_the_least_there_is_has_spires_defaults(read: Read) -> None:
     assert config.listeners.socket_path == Path("/tmp/spire-server/private/api.sock")
     assert config.lifetimes.ca == timedelta(hours=24)
     assert config.lifetimes.x509_svid == timedelta(hours=1)
-    assert config.lifetimes.agent_svid == timedelta(hours=1)
+    assert config.lifetimes.agent is None
     assert config.ca_key_type == "ec-p256"
     assert config.rate_limits == RateLimitSwitches(attestation=True, signing=True)
     assert config.log.level == "INFO"

@@ -162,3 +162,11 @@ def test_over_any_time_there_is_one_active_authority_in_force(life: timedelta, t
         assert len(alive) == len(set(alive))
         assert len(journal.records) <= slots.MAX_RECORDS
         now += life * share
+
+
+def test_a_ca_that_lives_long_enough_signs_every_leaf_in_full() -> None:
+    ttl = timedelta(hours=4)
+    needed = slots.shortest_ca_ttl(ttl)
+    assert needed is not None
+    assert slots.longest_svid_ttl(needed) == ttl
+    assert slots.shortest_ca_ttl(timedelta(days=7, seconds=1)) is None
