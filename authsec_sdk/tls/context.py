@@ -39,6 +39,7 @@ __all__ = ["SpiffeSSLContext", "all_contexts"]
 
 logger = logging.getLogger(__name__)
 
+_CONNECTIONS: Final = (SpiffeSSLObject, SpiffeSSLSocket)
 _NO_OTHER_TRUST: Final = "Ignored %s on a SPIFFE context: it trusts the bundles of its source and nothing else"
 
 
@@ -137,8 +138,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         owner: Any = None,
         session: ssl.SSLSession | None = None,
     ) -> HandshakeGate:
-        generation = self._begin(owner, session)
-        inner: Any = generation.context_for_connection()
+        generation, inner = self._begin(owner, session)
         raw = inner._wrap_bio(incoming, outgoing, server_side, server_hostname, owner=owner)
         return HandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
@@ -151,17 +151,17 @@ class SpiffeSSLContext(ssl.SSLContext):
         owner: Any = None,
         session: ssl.SSLSession | None = None,
     ) -> HandshakeGate:
-        generation = self._begin(owner, session)
-        inner: Any = generation.context_for_connection()
+        generation, inner = self._begin(owner, session)
         raw = inner._wrap_socket(sock, server_side, server_hostname, owner=owner)
         return SharedHandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
-    def _begin(self, owner: Any, session: object) -> Generation:
+    def _begin(self, owner: Any, session: object) -> tuple[Generation, Any]:
         if session is not None:
             raise ContextSettingError("a SPIFFE context resumes no session: every connection verifies its peer anew")
-        if not isinstance(owner, SpiffeSSLObject | SpiffeSSLSocket):
+        if not isinstance(owner, _CONNECTIONS):
             raise ContextSettingError("sslobject_class and sslsocket_class of a SPIFFE context stay as they are")
-        return self._generation()
+        generation = self._generation()
+        return generation, generation.shared or generation.context_for_connection()
 
     def _generation(self) -> Generation:
         """Return the generation for a connection that begins now.

@@ -41,11 +41,12 @@ class Generation:
         self.role = role
         # Whoever uses this generation, to be found again when it has to end. `Any`: TLS objects and sockets.
         self._connections: set[weakref.ref[Any]] = set()
-        self._one_each = role.server_side and settings.allows_tls12
         # What chains prove, by the bundles of this generation: peers come again, with the chains they had.
         self.proven: dict[tuple[bytes, ...], SpiffeID] = {}
         self._pem = pem_of(plan.authorities) if role.verifies_chain else b""
         self._inner = self._build()
+        # For every connection, or None if each needs one of its own: see `context_for_connection`.
+        self.shared = None if role.server_side and settings.allows_tls12 else self._inner
 
     def prove(self, verified_chain: tuple[bytes, ...]) -> SpiffeID:
         """Return the ID that a chain proves, which OpenSSL verified just now; remembered in `proven`.
@@ -83,8 +84,8 @@ class Generation:
         Raises:
             IdentityUnavailableError: one of its own could not be built.
         """
-        if not self._one_each:
-            return self._inner
+        if self.shared is not None:
+            return self.shared
         try:
             return self._build()
         except InvalidX509SVIDError as error:  # no descriptor left, say: the connection fails, the server goes on

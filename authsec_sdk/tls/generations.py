@@ -75,8 +75,9 @@ class Generations:
         self._bucket = TokenBucket(limits.rebuilds_per_second, limits.rebuilds_per_second * _BURST_SECONDS)
         self._log_bucket = TokenBucket(_LOG_LINES_PER_SECOND, _LOG_BURST)
         self._numbers = itertools.count(1)
+        # What new connections are made from, if it is as new as it may be. None: ask `current`.
+        self.built: Built | None = None
         self._built: Built | None = None
-        self._behind = False
         self._alive: list[weakref.ref[Generation]] = []
         self._told: set[str] = set()
         self._complaint = ""
@@ -87,11 +88,6 @@ class Generations:
     def register(self, user: _User) -> None:
         """Whenever a snapshot arrives, build for the settings that `user` then has, too; as long as it lives."""
         self._users[id(user)] = user
-
-    @property
-    def built(self) -> Built | None:
-        """What new connections are made from, if it is as new as it may be; None: ask `current`."""
-        return None if self._behind else self._built
 
     def check_source(self) -> X509Context:
         """Return the newest snapshot.
@@ -115,7 +111,7 @@ class Generations:
         """
         self.check_source()
         with self._lock:
-            if self._built is None or self._behind:
+            if self.built is None:
                 self._take_up()
             built = self._built
             assert built is not None
@@ -141,10 +137,10 @@ class Generations:
             with self._lock:
                 self._take_up()
         except IdentityUnavailableError as error:
-            self._behind = True
+            self.built = None  # the next handshake tries again
             logger.error("%s role=%s", error, self.role)  # noqa: TRY400 - the text says it all
         except Exception:
-            self._behind = True  # the next handshake tries again
+            self.built = None
             logger.exception("The newest identity was not taken up role=%s", self.role)
 
     def renew_lock(self) -> None:
@@ -162,27 +158,26 @@ class Generations:
         snapshot = self.check_source()
         last = self._built
         if last is not None and last.snapshot is snapshot and not last.degraded:
-            self._behind = False
+            self.built = last
             return
         svid = snapshot.svids[0] if snapshot.svids else None
         plan = self._plan(snapshot, svid)
         presented = svid if self.role.presents_svid else None
         if last is not None and presented == last.svid and plan == last.plan:
-            self._built = Built(snapshot, last.svid, last.plan, last.generations)
-            self._behind = False
+            self.built = self._built = Built(snapshot, last.svid, last.plan, last.generations)
             return
         if last is not None and not self._bucket.take(time.monotonic()):
-            if not self._behind and self._log_bucket.take(time.monotonic()):
+            if self.built is not None and self._log_bucket.take(time.monotonic()):
                 logger.warning(
                     "Updates come faster than rebuilds_per_second=%g; some are put off role=%s",
                     self.limits.rebuilds_per_second,
                     self.role,
                 )
-            self._behind = True
+            self.built = None
             return
         self._tell(plan)
         self._built = self._build(snapshot, presented, plan, last)
-        self._behind = self._built.degraded
+        self.built = None if self._built.degraded else self._built
         self._end_oldest()
 
     def _plan(self, snapshot: X509Context, svid: X509SVID | None) -> TrustPlan:
