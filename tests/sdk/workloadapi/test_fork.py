@@ -162,6 +162,68 @@ def test_a_child_cannot_read_the_parents_stream(fake: FakeWorkloadAPI) -> None:
     )
 
 
+def test_a_child_that_changed_its_user_reads_no_key_of_the_parents(fake: FakeWorkloadAPI) -> None:
+    """The attack: read whatever the agent sends to the parent, from every descriptor that the parent read it from."""
+    program = """
+        with X509Source(address) as source:
+            serial = source.x509_context.svid.leaf.serial_number
+            inherited = sockets()
+            stop, tell = os.pipe()
+
+            def child():
+                os.close(tell)  # so that the parent's end, however it comes, ends this too
+                if os.getuid() == 0:
+                    os.setgroups([])
+                    os.setgid(12345)
+                    os.setuid(12345)
+                os.set_blocking(stop, False)
+                stolen = b""
+                while True:
+                    for fd in inherited:
+                        try:
+                            stolen += os.read(fd, 65536)
+                        except OSError:
+                            continue
+                    try:
+                        os.read(stop, 1)
+                        break
+                    except BlockingIOError:
+                        continue
+                assert stolen == b"", f"the child read {len(stolen)} bytes that were sent to its parent"
+
+            pid = in_child(child)
+            print("forked", flush=True)
+            for _ in range(20):
+                known = source.x509_context
+                sys.stdin.readline()
+                assert source.wait(20, newer_than=known).svid.leaf.serial_number != serial
+                print("renewed", flush=True)
+            os.write(tell, b"x")
+            assert ended(pid) == 0
+            assert source.status.reconnects == 0
+        """
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(program), fake.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "forked\n"
+            for _ in range(20):
+                process.stdin.write("\n")
+                process.stdin.flush()
+                fake.rotate()
+                assert process.stdout.readline() == "renewed\n"
+            _, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (0, "")
+
+
 def test_a_child_that_never_uses_the_source_starts_nothing(fake: FakeWorkloadAPI) -> None:
     run(
         """
