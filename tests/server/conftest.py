@@ -156,6 +156,19 @@ async def server(store: SQLStore, clock: MovableClock) -> Server:
     return Server(store, signer, rotator, entries, agents, SVIDService(store, signer, entries), BundleService(store))
 
 
+async def show_token(channel: Channel, token: str, csr: bytes) -> types_pb2.X509SVID:
+    """Attest by a join token; the answer's SVID."""
+    params = agent_pb2.AttestAgentRequest.Params(
+        data=types_pb2.AttestationData(type="join_token", payload=token.encode()),
+        params=agent_pb2.AgentX509SVIDParams(csr=csr),
+    )
+    async with agent_grpc.AgentStub(channel).AttestAgent.open() as stream:
+        await stream.send_message(agent_pb2.AttestAgentRequest(params=params), end=True)
+        answer = await stream.recv_message()
+        assert answer is not None
+        return answer.result.svid
+
+
 @dataclass
 class LiveServer:
     """A whole server on real sockets, and those who call it."""
@@ -193,22 +206,18 @@ class LiveServer:
 
     async def attest(self, token: str | None = None) -> X509SVID:
         """Become an agent by a join token."""
-        params = agent_pb2.AttestAgentRequest.Params(
-            data=types_pb2.AttestationData(
-                type="join_token", payload=(token or await self.token(node="/node")).encode()
-            ),
-            params=agent_pb2.AgentX509SVIDParams(csr=self.csr()),
-        )
-        stub = agent_grpc.AgentStub(await self.caller())
-        async with stub.AttestAgent.open() as stream:
-            await stream.send_message(agent_pb2.AttestAgentRequest(params=params), end=True)
-            answer = await stream.recv_message()
-            assert answer is not None
-            return self.svid(answer.result.svid)
+        token = token or await self.token(node="/node")
+        return self.svid(await show_token(await self.caller(), token, self.csr()))
 
     async def mint(self, path: str, *, ttl: int = 0) -> X509SVID:
         request = svid_pb2.MintX509SVIDRequest(csr=self.csr(uri=f"{self.config.trust_domain.id}{path}"), ttl=ttl)
         return self.svid((await svid_grpc.SVIDStub(self.admin).MintX509SVID(request)).svid)
+
+
+@pytest.fixture(name="show_token")
+def _show_token() -> Callable[[Channel, str, bytes], Awaitable[types_pb2.X509SVID]]:
+    """Give tests that start a server themselves the way to attest."""
+    return show_token
 
 
 StartServer = Callable[..., Awaitable[LiveServer]]

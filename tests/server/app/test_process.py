@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,22 @@ import anyio
 import anyio.abc
 import pytest
 
+from authsec_sdk.authz import authorize_id
 from authsec_sdk.proto import health_grpc, health_pb2
-from authsec_sdk.proto.spire import agent_grpc, agent_pb2, entry_grpc, entry_pb2, types_pb2
-from authsec_sdk.rpc import Channel, GRPCError
+from authsec_sdk.proto.spire import (
+    agent_grpc,
+    agent_pb2,
+    bundle_grpc,
+    bundle_pb2,
+    entry_grpc,
+    entry_pb2,
+    types_pb2,
+)
+from authsec_sdk.rpc import Channel, GRPCError, Status
+from authsec_sdk.spiffe import BundleSet, X509Context, X509ContextHolder
+from authsec_sdk.spire.reserved_ids import server_id
+from authsec_sdk.spire.wire import bundle_from_wire
+from authsec_sdk.tls import tls_client_context
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +44,7 @@ server {{
   data_dir = "{folder}/data"
   socket_path = "{folder}/private/api.sock"
   experimental {{ cache_reload_interval = "1s" }}
+  ratelimit {{ attestation = false }}
 }}
 plugins {{
   DataStore "sql" {{ plugin_data {{ database_type = "sqlite3" connection_string = "{folder}/data/db.sqlite3" }} }}
@@ -39,6 +54,8 @@ plugins {{
 """
 
 Run = Callable[..., Awaitable[anyio.abc.Process]]
+WRITERS = 3
+USED = "failed to attest: join token does not exist or has already been used"
 
 
 @pytest.fixture
@@ -49,9 +66,14 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def run(folder: Path, unused_port: Callable[[], int]) -> AsyncIterator[Run]:
+def port(unused_port: Callable[[], int]) -> int:
+    return unused_port()
+
+
+@pytest.fixture
+async def run(folder: Path, port: int) -> AsyncIterator[Run]:
     """Start `python -m icp_server run` and wait until it is healthy."""
-    (folder / "server.conf").write_text(CONFIG.format(folder=folder, port=unused_port()))
+    (folder / "server.conf").write_text(CONFIG.format(folder=folder, port=port))
     started: list[anyio.abc.Process] = []
 
     async def start(*flags: str) -> anyio.abc.Process:
@@ -99,7 +121,7 @@ async def test_sigterm_stops_it_in_good_order(run: Run, folder: Path) -> None:
     assert not (folder / "private/api.sock").exists()
 
 
-async def test_a_port_that_is_taken_ends_it_with_the_reason(run: Run, folder: Path, unused_port: Any) -> None:
+async def test_a_port_that_is_taken_ends_it_with_the_reason(run: Run, folder: Path) -> None:
     await run()
     flags = ("-dataDir", str(folder / "other"), "-socketPath", str(folder / "other/api.sock"))
     process = await anyio.run_process(
@@ -121,43 +143,100 @@ def _entry(number: int) -> types_pb2.Entry:
     )
 
 
-async def test_kill_9_loses_and_doubles_nothing_that_was_answered(run: Run, folder: Path) -> None:
-    answered: list[str] = []
-    tokens: list[str] = []
+async def _accepted(attempt: Awaitable[object]) -> bool:
+    try:
+        await attempt
+    except GRPCError as error:
+        if (error.status, error.message) == (Status.INVALID_ARGUMENT, USED):
+            return False
+        raise
+    return True
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether a call failed with anything but the server being away."""
+    return isinstance(error, GRPCError) and error.status is not Status.UNAVAILABLE
+
+
+@dataclass
+class Promised:
+    """What the server answered before it was killed."""
+
+    entries: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    joined: dict[str, int] = field(default_factory=dict)
+    """Which of the two keys that showed a token was accepted."""
+
+
+async def test_kill_9_loses_and_doubles_nothing_that_was_answered(
+    run: Run, folder: Path, port: int, new_requester: Any, show_token: Any
+) -> None:
+    """Killed while operators write and nodes join: no entry is lost or doubled, no token joins two keys."""
+    socket, promised = str(folder / "private/api.sock"), Promised()
+    rivals = [new_requester().csr() for _ in range(2)]
 
     async def write(worker: int) -> None:
-        async with Channel.unix(str(folder / "private/api.sock"), max_backoff=0) as channel:
-            entries, agents = entry_grpc.EntryStub(channel), agent_grpc.AgentStub(channel)
+        async with Channel.unix(socket, max_backoff=0) as channel:
             for number in range(worker * 100_000, (worker + 1) * 100_000):
-                try:
-                    request = entry_pb2.BatchCreateEntryRequest(entries=[_entry(number)])
-                    (result,) = (await entries.BatchCreateEntry(request)).results
-                    answered.append(result.entry.id)
-                    tokens.append((await agents.CreateJoinToken(agent_pb2.CreateJoinTokenRequest(ttl=600))).value)
-                except GRPCError:
-                    return
+                request = entry_pb2.BatchCreateEntryRequest(entries=[_entry(number)])
+                (result,) = (await entry_grpc.EntryStub(channel).BatchCreateEntry(request)).results
+                promised.entries.append(result.entry.id)
+
+    async def join() -> None:
+        async with Channel.unix(socket, max_backoff=0) as admin, await _as_stranger(admin, port) as node:
+            while True:
+                request = agent_pb2.CreateJoinTokenRequest(ttl=600)
+                token = (await agent_grpc.AgentStub(admin).CreateJoinToken(request)).value
+                promised.tokens.append(token)
+                async with anyio.create_task_group() as both:
+                    for number, csr in enumerate(rivals):
+                        both.start_soon(show, node, token, number, csr)
+
+    async def show(node: Channel, token: str, number: int, csr: bytes) -> None:
+        if await _accepted(show_token(node, token, csr)):
+            assert promised.joined.setdefault(token, number) == number
+
+    async def until_killed(work: Callable[..., Awaitable[None]], *args: Any) -> None:
+        try:
+            await work(*args)
+        except* GRPCError as group:
+            if group.subgroup(_is_failure):
+                raise
 
     process = await run()
     async with anyio.create_task_group() as tasks:
-        for worker in range(4):
-            tasks.start_soon(write, worker)
+        for worker in range(WRITERS):
+            tasks.start_soon(until_killed, write, worker)
+        tasks.start_soon(until_killed, join)
+        tasks.start_soon(until_killed, join)
         with anyio.fail_after(60):
-            while len(answered) < 50:
+            while len(promised.entries) < 40 or len(promised.joined) < 10:
                 await anyio.sleep(0.01)
         process.kill()
     await process.wait()
 
     process = await run()
-    async with Channel.unix(str(folder / "private/api.sock"), max_receive_bytes=1 << 26) as channel:
-        listed = await entry_grpc.EntryStub(channel).ListEntries(entry_pb2.ListEntriesRequest())
-        ids = [entry.id for entry in listed.entries if entry.id.startswith("e")]
+    async with Channel.unix(socket, max_receive_bytes=1 << 26) as admin, await _as_stranger(admin, port) as node:
+        listed = await entry_grpc.EntryStub(admin).ListEntries(entry_pb2.ListEntriesRequest())
+        ids = [entry.id for entry in listed.entries]
         assert len(ids) == len(set(ids))
-        assert set(answered) <= set(ids)
-        assert len(ids) <= len(answered) + 4  # at most one a worker was written and not answered any more
-        with pytest.raises(GRPCError):  # a token that was handed out is there, and its text is taken
-            await agent_grpc.AgentStub(channel).CreateJoinToken(
-                agent_pb2.CreateJoinTokenRequest(ttl=600, token=tokens[-1])
-            )
+        assert set(promised.entries) <= set(ids)
+        # What a writer had asked for when the server died may be written, and was not answered any more.
+        assert len(ids) <= len(promised.entries) + WRITERS
+
+        for token in promised.tokens:
+            winners = [number for number, csr in enumerate(rivals) if await _accepted(show_token(node, token, csr))]
+            assert len(winners) == 1, "every token that was handed out joins exactly one key"
+            assert promised.joined.get(token) in (None, *winners)
+            assert not await _accepted(show_token(node, token, new_requester().csr()))
+
+
+async def _as_stranger(admin: Channel, port: int) -> Channel:
+    """A node that has the bundle and no certificate."""
+    bundle = bundle_from_wire(await bundle_grpc.BundleStub(admin).GetBundle(bundle_pb2.GetBundleRequest()))
+    holder = X509ContextHolder(X509Context((), BundleSet.of(bundle.x509_bundle())))
+    context = tls_client_context(holder, authorize_id(server_id(bundle.trust_domain)), alpn=("h2",))
+    return Channel.tcp("127.0.0.1", port, ssl=context, max_backoff=0)
 
 
 async def test_idle_it_is_smaller_than_upstreams(run: Run) -> None:
