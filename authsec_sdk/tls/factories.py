@@ -51,7 +51,8 @@ def mtls_client_context(
     """Return a client's context: presents the source's SVID, and accepts servers that `authorizer` accepts.
 
     The source need not be ready yet; a connection made before it is raises `IdentityUnavailableError`. `on_rejected` is
-    called with each refused peer, in the thread of the handshake, so it must be quick. Not checked: host names.
+    called with each refused peer, in the thread of the handshake, so it must be quick. Not checked: host names. A
+    server that is refused may have seen our certificate, and so our SPIFFE ID; it gets no application byte.
 
     Raises:
         InvalidAuthorizerError: `authorizer` cannot be one.

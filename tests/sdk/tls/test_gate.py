@@ -86,6 +86,30 @@ def test_the_first_use_of_a_raw_socket_verifies_and_so_does_each_further_one(wor
     assert received == []
 
 
+def test_a_refused_server_has_seen_our_certificate_and_sees_no_application_byte(world, sockets, foreign):
+    """Threat 21, as it is: TLS shows our certificate before our verdict on the server's can end the connection."""
+    ours, theirs = sockets
+    server = foreign(world.server_source.x509_context.svid, server=True)
+    server.load_verify_locations(cadata=world.ca.bundle().to_pem().decode())
+    server.verify_mode = ssl.CERT_REQUIRED
+    seen = []
+
+    def run():
+        with server.wrap_socket(theirs, server_side=True) as tls:
+            seen.append(tls.getpeercert(True))
+            with contextlib.suppress(OSError):
+                seen.append(tls.recv(1000))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    with pytest.raises(PeerVerificationError):
+        world.client(NOBODY).wrap_socket(ours)
+    ours.close()
+    thread.join(30)
+    assert seen[0] == world.client_source.x509_context.svid.chain_der()[0]
+    assert seen[1:] in ([], [b""])
+
+
 def test_an_implicit_handshake_with_the_right_peer_goes_on(world, sockets):
     ours, theirs = sockets
     received = []
