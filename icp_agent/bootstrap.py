@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 from authsec_sdk.errors import ConfigurationError, InvalidBundleError
 from authsec_sdk.spiffe import TrustDomain, X509Bundle
 from authsec_sdk.spiffe.bundle_json import parse_bundle_document
+from icp_agent.files import read_bounded
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +65,9 @@ async def bootstrap_bundle(trust: BootstrapTrust, trust_domain: TrustDomain) -> 
 
 def _read(path: Path) -> bytes:
     try:
-        # Not blocking: a FIFO put in the file's place must not hold up the agent for ever.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            data = file.read(MAXIMUM_BUNDLE_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(f"unable to read trust bundle {str(path)!r}: {error.strerror or error}") from error
-    if len(data) > MAXIMUM_BUNDLE_BYTES:
-        raise InvalidBundleError(f"trust bundle {str(path)!r} is larger than {MAXIMUM_BUNDLE_BYTES} bytes")
-    return data
+        return read_bounded(path, MAXIMUM_BUNDLE_BYTES, "trust bundle")
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"unable to read trust bundle {str(path)!r}: {error.strerror}") from error
 
 
 def _parse(data: bytes, format_: BundleFormat, trust_domain: TrustDomain, origin: str) -> X509Bundle:

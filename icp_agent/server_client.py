@@ -2,10 +2,10 @@
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Self, TypeAlias, TypeVar
+from typing import Final, Self, TypeAlias
 
 from grpclib.client import Stream
 
@@ -22,7 +22,7 @@ from authsec_sdk.proto.spire import (
     svid_pb2,
     types_pb2,
 )
-from authsec_sdk.rpc import Channel, GRPCError, Status, error_details
+from authsec_sdk.rpc import Channel, Status
 from authsec_sdk.spiffe import BundleSet, TrustBundle, TrustDomain, X509Bundle, X509Context, X509ContextHolder
 from authsec_sdk.spiffe.source import X509ContextSource
 from authsec_sdk.spire.entries import AuthorizedEntry, EntryRevision, InvalidEntryError
@@ -36,19 +36,16 @@ from authsec_sdk.spire.wire import (
     svid_from_wire,
 )
 from authsec_sdk.tls import mtls_client_context, tls_client_context, unsafe_bootstrap_client_context
-from icp_agent.domain.agent_state import DenialReason
 from icp_agent.domain.sync_plan import merged_entries, stale_entries
 from icp_agent.ports import (
     Attested,
-    DeniedByServerError,
     MalformedAnswerError,
     NodeAttestation,
     RefusedByServerError,
-    ServerUnavailableError,
     SigningRefusal,
     SigningRequest,
-    UnsupportedByServerError,
 )
+from icp_agent.server_answers import mapped, then
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +59,6 @@ MAXIMUM_ENTRIES: Final = 1_000_000
 _MAXIMUM_MESSAGE: Final = 32 * 1024 * 1024
 _MAXIMUM_VERSION: Final = 255
 
-_PASSING: Final = frozenset(
-    {Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED, Status.UNKNOWN, Status.INTERNAL, Status.ABORTED}
-)
-_REASONS: Final = {int(reason): reason for reason in DenialReason if reason is not DenialReason.UNKNOWN}
-T = TypeVar("T")
-R = TypeVar("R")
 _SyncStream: TypeAlias = Stream[entry_pb2.SyncAuthorizedEntriesRequest, entry_pb2.SyncAuthorizedEntriesResponse]
 
 
@@ -112,7 +103,7 @@ class BootstrapClient:
 
     async def attest(self, attestor: str, attestation: NodeAttestation, csr: bytes) -> Attested:
         """See `AttestationAPI`. Bundle and SVID come over one connection, so one server vouches for both."""
-        return await _mapped(self._attest(attestor, attestation, csr))
+        return await mapped(self._attest(attestor, attestation, csr))
 
     async def _attest(self, attestor: str, attestation: NodeAttestation, csr: bytes) -> Attested:
         request = agent_pb2.AttestAgentRequest(
@@ -172,7 +163,7 @@ class ServerClient:
         """See `ServerAPI`."""
         async with self._channel() as channel:
             call = bundle_grpc.BundleStub(channel).GetBundle(bundle_pb2.GetBundleRequest(), timeout=DEADLINE)
-            return await _mapped(_then(call, bundle_from_wire))
+            return await mapped(then(call, bundle_from_wire))
 
     async def federated_bundle(self, trust_domain: TrustDomain) -> TrustBundle | None:
         """See `ServerAPI`."""
@@ -180,7 +171,7 @@ class ServerClient:
         async with self._channel() as channel:
             call = bundle_grpc.BundleStub(channel).GetFederatedBundle(request, timeout=DEADLINE)
             try:
-                bundle = await _mapped(_then(call, bundle_from_wire))
+                bundle = await mapped(then(call, bundle_from_wire))
             except RefusedByServerError as error:
                 if error.status == Status.NOT_FOUND.value:
                     return None
@@ -193,7 +184,7 @@ class ServerClient:
         """See `ServerAPI`: by revisions and pages, or whole where paging is switched off."""
         async with self._channel() as channel:
             stub = entry_grpc.EntryStub(channel)
-            return await _mapped(self._sync(stub, known) if self._paged else self._get_entries(stub))
+            return await mapped(self._sync(stub, known) if self._paged else self._get_entries(stub))
 
     async def sign(self, requests: Sequence[SigningRequest]) -> Sequence[IssuedX509SVID | SigningRefusal]:
         """See `ServerAPI`."""
@@ -201,7 +192,7 @@ class ServerClient:
             params=[svid_pb2.NewX509SVIDParams(entry_id=request.entry_id, csr=request.csr) for request in requests]
         )
         async with self._channel() as channel:
-            answer = await _mapped(svid_grpc.SVIDStub(channel).BatchNewX509SVID(message, timeout=DEADLINE))
+            answer = await mapped(svid_grpc.SVIDStub(channel).BatchNewX509SVID(message, timeout=DEADLINE))
         return [_signing_answer(result) for result in answer.results]
 
     async def renew(self, csr: bytes) -> IssuedX509SVID:
@@ -209,13 +200,13 @@ class ServerClient:
         message = agent_pb2.RenewAgentRequest(params=agent_pb2.AgentX509SVIDParams(csr=csr))
         async with self._channel() as channel:
             call = agent_grpc.AgentStub(channel).RenewAgent(message, timeout=DEADLINE)
-            return await _mapped(_then(call, lambda answer: svid_from_wire(answer.svid)))
+            return await mapped(then(call, lambda answer: svid_from_wire(answer.svid)))
 
     async def post_status(self, version: str) -> None:
         """See `ServerAPI`."""
         message = agent_pb2.PostStatusRequest(agent_version=version[:_MAXIMUM_VERSION])
         async with self._channel() as channel:
-            await _mapped(agent_grpc.AgentStub(channel).PostStatus(message, timeout=DEADLINE))
+            await mapped(agent_grpc.AgentStub(channel).PostStatus(message, timeout=DEADLINE))
 
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[Channel]:
@@ -308,33 +299,3 @@ def _signing_answer(result: svid_pb2.BatchNewX509SVIDResponse.Result) -> IssuedX
         return svid_from_wire(result.svid)
     except SpiffeError as error:
         return SigningRefusal(Status.UNKNOWN.value, str(error))
-
-
-async def _then(call: Awaitable[T], read: Callable[[T], R]) -> R:
-    return read(await call)
-
-
-async def _mapped(call: Awaitable[T]) -> T:
-    """Turn every way a call can fail into one of the errors of `ServerAPI`."""
-    try:
-        return await call
-    except GRPCError as error:
-        raise _error_of(error) from error
-    except (DeniedByServerError, RefusedByServerError, ServerUnavailableError):
-        raise
-    except SpiffeError as error:
-        raise MalformedAnswerError(f"the server's answer cannot be read: {error}") from error
-
-
-def _error_of(error: GRPCError) -> Exception:
-    message = f"{error.status.name}: {error.message or ''}"
-    if error.status is Status.PERMISSION_DENIED:
-        details = error_details(error, types_pb2.PermissionDeniedDetails)
-        reason = _REASONS.get(int(details.reason)) if details is not None else None
-        if reason is not None:
-            return DeniedByServerError(reason, message)
-    if error.status is Status.UNIMPLEMENTED:
-        return UnsupportedByServerError(message, error.status.value)
-    if error.status in _PASSING:
-        return ServerUnavailableError(message)
-    return RefusedByServerError(message, error.status.value)
