@@ -10,11 +10,13 @@ from typing import Final, Never
 
 from authsec_sdk.errors import ConfigurationError, SpiffeError
 from authsec_sdk.rpc import Server
+from icp_agent.api.callers import REATTEST_SECONDS
 from icp_agent.api.health import Health
 from icp_agent.api.sockets import open_admin_socket, open_public_socket
 from icp_agent.api.workload import WorkloadAPI
 from icp_agent.config.settings import AgentConfig, HealthListenerSettings
 from icp_agent.domain.agent_state import Event
+from icp_agent.files import read_bounded
 from icp_agent.identities import Identities, StatusBoard
 from icp_agent.node_attestation import NodeAttestation
 from icp_agent.node_svid import NodeSVID
@@ -43,7 +45,9 @@ class Agent:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         attestors: Sequence[WorkloadAttestor] | None = None,
+        reattest_seconds: float = REATTEST_SECONDS,
     ) -> None:
+        self._reattest_seconds = reattest_seconds
         self._config = config
         self._version = version
         self.identities = Identities(clock)
@@ -164,6 +168,7 @@ class Agent:
                     self._attestors,
                     allow_unauthenticated_verifiers=config.allow_unauthenticated_verifiers,
                     loggable_selectors=config.log_selectors,
+                    reattest_seconds=self._reattest_seconds,
                 )
                 await self._drained(stack, await open_public_socket(config.socket_path, workload, health))
             if config.admin_socket_path is not None:
@@ -204,18 +209,11 @@ def read_join_token(path: Path) -> str:
     """The token in a file, without the white space around it; empty if there is no such file.
 
     Raises:
-        ConfigurationError: the file is there and cannot be read, or is too large for a token.
+        ConfigurationError: the file is there and cannot be read, or holds no token.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAXIMUM_TOKEN_BYTES + 1)
+        return read_bounded(path, _MAXIMUM_TOKEN_BYTES, "join token file").decode("ascii").strip()
     except FileNotFoundError:
         return ""
-    except OSError as error:
-        raise ConfigurationError(f"unable to read join token file {str(path)!r}: {error.strerror}") from None
-    if len(data) > _MAXIMUM_TOKEN_BYTES:
-        raise ConfigurationError(f"join token file {str(path)!r} is larger than a join token")
-    try:
-        return data.decode("ascii").strip()
     except UnicodeDecodeError:
         raise ConfigurationError(f"join token file {str(path)!r} holds no join token") from None

@@ -38,9 +38,15 @@ def identify(peer: Peer) -> PeerCredentials:
 class Caller:
     """The process behind a call and the selectors attested of it."""
 
-    def __init__(self, credentials: PeerCredentials, attestors: Sequence[WorkloadAttestor]) -> None:
+    def __init__(
+        self,
+        credentials: PeerCredentials,
+        attestors: Sequence[WorkloadAttestor],
+        reattest_seconds: float = REATTEST_SECONDS,
+    ) -> None:
         self._credentials = credentials
         self._attestors = attestors
+        self._reattest_seconds = reattest_seconds
         self.selectors: frozenset[Selector] = frozenset()
 
     @property
@@ -75,10 +81,9 @@ class Caller:
         except SpiffeError as error:
             raise _gone(self.pid, error) from error
 
-    @staticmethod
-    def next_attestation() -> float:
+    def next_attestation(self) -> float:
         """In how many seconds to attest again; spread out, so that many streams do not do it at once."""
-        return _random.uniform(0.75, 1.0) * REATTEST_SECONDS
+        return _random.uniform(0.75, 1.0) * self._reattest_seconds
 
 
 def _gone(pid: int, error: Exception) -> GRPCError:

@@ -10,7 +10,7 @@ from grpclib.server import Stream
 from authsec_sdk.proto import workload_grpc, workload_pb2
 from authsec_sdk.rpc import GRPCError, Status
 from authsec_sdk.rpc.peer import Call, Proceed, current_call
-from icp_agent.api.callers import Caller
+from icp_agent.api.callers import REATTEST_SECONDS, Caller
 from icp_agent.api.subscription import Subscription, Wanted
 from icp_agent.domain.identity_cache import WorkloadView
 from icp_agent.identities import Identities, StatusBoard
@@ -47,12 +47,14 @@ class WorkloadAPI(workload_grpc.SpiffeWorkloadAPIBase):
         *,
         allow_unauthenticated_verifiers: bool = False,
         loggable_selectors: Sequence[str] = (),
+        reattest_seconds: float = REATTEST_SECONDS,
     ) -> None:
         self._identities = identities
         self._board = board
         self._attestors = attestors
         self._unregistered_get_bundles = allow_unauthenticated_verifiers
         self._loggable = loggable_selectors
+        self._reattest_seconds = reattest_seconds
 
     async def FetchX509SVID(  # noqa: N802 - the RPC's name
         self, stream: "Stream[workload_pb2.X509SVIDRequest, workload_pb2.X509SVIDResponse]"
@@ -78,7 +80,7 @@ class WorkloadAPI(workload_grpc.SpiffeWorkloadAPIBase):
     def _subscription(self, wanted: Wanted) -> Subscription:
         credentials = current_call().peer.attachment
         assert isinstance(credentials, PeerCredentials)
-        caller = Caller(credentials, self._attestors)
+        caller = Caller(credentials, self._attestors, self._reattest_seconds)
         return Subscription(caller, self._identities, self._board, wanted, loggable_selectors=self._loggable)
 
 

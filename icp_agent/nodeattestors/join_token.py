@@ -1,5 +1,6 @@
 """Attests with a token that the server's operator generated for this node and that works once."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -36,7 +37,7 @@ class JoinTokenAttestor:
         Raises:
             ConfigurationError: there is none.
         """
-        token = self._read_token()
+        token = await asyncio.to_thread(self._read_token)
         if not token:
             raise ConfigurationError(
                 "join token was not provided: generate one with `icp-server token generate` and give it as -joinToken, "

@@ -1,5 +1,6 @@
 """Attestation: the first trust, the token, the key that outlives a lost reply; refused answers; never giving up."""
 
+import os
 from datetime import timedelta
 
 import pytest
@@ -50,6 +51,12 @@ async def test_a_token_file_that_holds_no_token(start_agent, eventually, folder,
     token.write_bytes(content)
     agent = await start_agent(wait=False, join_token="", join_token_file=token)
     await eventually(lambda: "join token file" in agent.problem)
+
+
+async def test_a_fifo_in_the_tokens_place_holds_nothing_up(start_agent, eventually, folder):
+    os.mkfifo(folder / "token")
+    agent = await start_agent(wait=False, join_token="", join_token_file=folder / "token")
+    await eventually(lambda: "token generate" in agent.problem)
 
 
 async def test_a_server_that_is_not_there_yet_is_waited_for(server, start_agent, eventually):

@@ -55,7 +55,7 @@ class TestFile:
     def test_too_large(self, tmp_path):
         path = tmp_path / "bundle.pem"
         path.write_bytes(CA.bundle().to_pem() + b"\n" * MAXIMUM_BUNDLE_BYTES)
-        with pytest.raises(InvalidBundleError, match="larger"):
+        with pytest.raises(ConfigurationError, match="larger"):
             read(BootstrapTrust(path=path))
 
     def test_a_fifo_does_not_hold_up_the_agent(self, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from authsec_sdk.proto import health_grpc, health_pb2, workload_grpc, workload_pb2
 from authsec_sdk.rpc import Channel, GRPCError, Status
 from authsec_sdk.spiffe import X509SVID, X509Bundle
+from authsec_sdk.spire.selectors import Selector
 from authsec_sdk.testing import TestCA
 from icp_agent.api.health import STATE_HEADER
 from icp_agent.domain.agent_state import DenialReason, Phase
@@ -434,6 +435,74 @@ async def relayed_from_a_dead_process(agent: Path, relay: Path, dies: asyncio.Ev
             await ending
             server.close()
             await asyncio.sleep(0.1)
+
+
+class ScriptedAttestor:
+    """An attestor whose findings a test decides."""
+
+    name = "unix"
+
+    def __init__(self, *values: str) -> None:
+        self.selectors = frozenset(Selector("unix", value) for value in values)
+        self.error: Exception | None = None
+        self.attested = 0
+
+    async def attest(self, peer: object) -> frozenset[Selector]:
+        self.attested += 1
+        if self.error is not None:
+            raise self.error
+        return self.selectors
+
+
+class TestReattestation:
+    """A stream is one call that never ends: what was true when it began is asked again."""
+
+    async def test_selectors_that_change_end_the_stream(self, server, start_agent, entry, workload):
+        attestor = ScriptedAttestor("role:web")
+        server.entries = {"a": entry("a", "/web", "unix:role:web")}
+        agent = await start_agent(options={"attestors": [attestor], "reattest_seconds": 0.5})
+        async with workload(agent).svids() as stream:
+            await workload.next(stream)
+            attestor.selectors = frozenset({Selector("unix", "role:none")})
+            error = await workload(agent).refusal(stream)
+        assert (error.status, error.message) == (Status.PERMISSION_DENIED, "no identity issued")
+
+    async def test_selectors_that_change_to_others_give_other_identities(self, server, start_agent, entry, workload):
+        attestor = ScriptedAttestor("role:web")
+        server.entries = {"a": entry("a", "/web", "unix:role:web"), "b": entry("b", "/db", "unix:role:db")}
+        agent = await start_agent(options={"attestors": [attestor], "reattest_seconds": 0.5})
+        async with workload(agent).svids() as stream:
+            await workload.next(stream)
+            attestor.selectors = frozenset({Selector("unix", "role:db")})
+            (svid,) = (await workload.next(stream)).svids
+        assert svid.spiffe_id == "spiffe://example.org/db"
+
+    async def test_the_same_selectors_are_no_news(self, server, start_agent, entry, workload, eventually):
+        attestor = ScriptedAttestor("role:web")
+        server.entries = {"a": entry("a", "/web", "unix:role:web")}
+        agent = await start_agent(options={"attestors": [attestor], "reattest_seconds": 0.1})
+        async with workload(agent).svids() as stream:
+            await workload.next(stream)
+            await eventually(lambda: attestor.attested > 4)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await stream.recv_message()
+
+    async def test_attestation_that_fails_is_unavailable(self, server, start_agent, entry, workload):
+        attestor = ScriptedAttestor("role:web")
+        attestor.error = OSError("no")
+        server.entries = {"a": entry("a", "/web", "unix:role:web")}
+        agent = await start_agent(options={"attestors": [attestor]})
+        error = await workload(agent).refusal()
+        assert (error.status, error.message) == (Status.UNAVAILABLE, "workload attestation failed")
+
+    async def test_the_log_shows_only_the_selectors_an_operator_allows(self, start_agent, workload, caplog):
+        attestor = ScriptedAttestor("uid:5", "secret:hush", "uidish:1")
+        agent = await start_agent(options={"attestors": [attestor]}, log_selectors=("unix:uid",))
+        await workload(agent).refusal()
+        (line,) = [record.getMessage() for record in caplog.records if "No identity issued" in record.getMessage()]
+        assert "selectors=['unix:uid:5']" in line
+        assert not any("hush" in record.getMessage() for record in caplog.records)
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
