@@ -21,13 +21,17 @@ if TYPE_CHECKING:
         not_,
     )
     from authsec_sdk.errors import PeerNotAuthorizedError, SpiffeError
+    from authsec_sdk.jose.fault import InvalidTokenError
     from authsec_sdk.quickstart import QuickStartSVID
-    from authsec_sdk.spiffe import X509SVID, SpiffeID, TrustDomain, X509Bundle, X509Context
+    from authsec_sdk.spiffe import JWTSVID, X509SVID, SpiffeID, TrustDomain, X509Bundle, X509Context
     from authsec_sdk.tls import SpiffeSSLContext, mtls_client_context, mtls_server_context, peer_spiffe_id
-    from authsec_sdk.workloadapi import WorkloadAPIClient, X509Source
+    from authsec_sdk.workloadapi import JWTSource, WorkloadAPIClient, X509Source
 
 __all__ = [
+    "JWTSVID",
     "X509SVID",
+    "InvalidTokenError",
+    "JWTSource",
     "PeerNotAuthorizedError",
     "QuickStartSVID",
     "SpiffeError",
@@ -64,10 +68,11 @@ _PARTS: Final = {
         "not_",
     ),
     "errors": ("PeerNotAuthorizedError", "SpiffeError"),
+    "jose.fault": ("InvalidTokenError",),
     "quickstart": ("QuickStartSVID",),
-    "spiffe": ("SpiffeID", "TrustDomain", "X509Bundle", "X509Context", "X509SVID"),
+    "spiffe": ("JWTSVID", "SpiffeID", "TrustDomain", "X509Bundle", "X509Context", "X509SVID"),
     "tls": ("SpiffeSSLContext", "mtls_client_context", "mtls_server_context", "peer_spiffe_id"),
-    "workloadapi": ("WorkloadAPIClient", "X509Source"),
+    "workloadapi": ("JWTSource", "WorkloadAPIClient", "X509Source"),
 }
 
 

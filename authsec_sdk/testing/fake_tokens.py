@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from authsec_sdk.errors import PeerCredentialError
 from authsec_sdk.proto import workload_pb2
 from authsec_sdk.rpc import GRPCError, Status
 from authsec_sdk.spiffe import JWTSVID, BundleSet, JWTBundle, SpiffeID, WITBundle
 from authsec_sdk.testing.ca import TestCA
-from authsec_sdk.workloadapi.jwt_wire import encode_jwt_bundles, encode_jwt_svids, encode_validated
+from authsec_sdk.testing.tokens import TokenOptions
+from authsec_sdk.workloadapi.jwt_wire import encode_jwt_bundles, encode_validated
 from authsec_sdk.workloadapi.wit_wire import encode_wit_bundles, encode_wit_svids
 
 __all__ = ["FakeTokens", "Identity"]
@@ -36,8 +37,8 @@ class FakeTokens:
     send: Callable[[], None]
     """Send the key bundles, and new WIT-SVIDs, to everybody who listens: after a CA's keys were changed."""
 
-    ttl: timedelta = timedelta(minutes=5)
-    """How long JWT-SVIDs live."""
+    options: TokenOptions = field(default_factory=TokenOptions)
+    """What JWT-SVIDs are issued with, such as `TokenOptions(ttl=timedelta(seconds=10))`."""
 
     wit: bool = True
     """Whether there is a WIT profile at all. Where not, its calls are UNIMPLEMENTED, as at most agents."""
@@ -79,14 +80,19 @@ class FakeTokens:
             return self.answer if isinstance(self.answer, bytes) else self.answer.SerializeToString()
         if not request.audience:
             raise GRPCError(Status.INVALID_ARGUMENT, "audience must be specified")
+        audience = list(request.audience)
         svids = [
-            one.ca.tokens.jwt_svid(one.path_or_id, list(request.audience), ttl=self.ttl, hint=one.hint)
+            workload_pb2.JWTSVID(
+                spiffe_id=str(one.spiffe_id),
+                svid=one.ca.tokens.jwt_token(one.path_or_id, audience, **self.options),
+                hint=one.hint,
+            )
             for one in self.identities
             if request.spiffe_id in ("", str(one.spiffe_id))
         ]
         if not svids:
             raise GRPCError(Status.PERMISSION_DENIED, "no identity issued")
-        return encode_jwt_svids(svids).SerializeToString()
+        return workload_pb2.JWTSVIDResponse(svids=svids).SerializeToString()
 
     def validate(self, request: workload_pb2.ValidateJWTSVIDRequest) -> bytes:
         """Answer ValidateJWTSVID as agents do."""

@@ -1,12 +1,13 @@
 """Client of the SPIFFE Workload API: where a process gets its identity from, and keeps it up to date.
 
-JWT-SVIDs and WIT-SVIDs will have sources of their own beside `x509source`, over the same `watch`, `thread` and `fork`.
+`x509source` and `jwtsource` stand side by side over the same `watch`, `thread` and `fork`.
 """
 
 from authsec_sdk.workloadapi.address import SOCKET_ENV, Endpoint, TCPEndpoint, UnixEndpoint, resolve_endpoint
 from authsec_sdk.workloadapi.choice import SVIDPicker
 from authsec_sdk.workloadapi.client import WorkloadAPIClient
 from authsec_sdk.workloadapi.failure import UnexpectedOwnerError
+from authsec_sdk.workloadapi.jwtsource import JWTSource
 from authsec_sdk.workloadapi.limits import UpdateLimits
 from authsec_sdk.workloadapi.status import SourcePhase, SourceStatus
 from authsec_sdk.workloadapi.x509source import X509Source
@@ -14,6 +15,7 @@ from authsec_sdk.workloadapi.x509source import X509Source
 __all__ = [
     "SOCKET_ENV",
     "Endpoint",
+    "JWTSource",
     "SVIDPicker",
     "SourcePhase",
     "SourceStatus",
