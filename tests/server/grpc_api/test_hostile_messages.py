@@ -64,11 +64,11 @@ class Junk:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("method", sorted(ACCESS))
-async def test_bytes_that_are_no_message_end_the_call_and_not_the_server(live: Any, method: str) -> None:
-    call: Any = grpclib.client.UnaryUnaryMethod(live.admin, method, Junk, types_pb2.Status)
-    with pytest.raises(GRPCError) as caught:
-        await call(Junk(), timeout=20)
-    assert caught.value.status not in (Status.OK, Status.UNKNOWN)
-    answer = await health_grpc.HealthStub(live.admin).Check(health_pb2.HealthCheckRequest())
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+async def test_bytes_that_are_no_message_end_the_call_and_not_the_server(live: Any) -> None:
+    for method in ACCESS:
+        call: Any = grpclib.client.UnaryUnaryMethod(live.admin, method, Junk, types_pb2.Status)
+        with pytest.raises(GRPCError) as caught:
+            await call(Junk(), timeout=20)
+        assert caught.value.status not in (Status.OK, Status.UNKNOWN), method
+        answer = await health_grpc.HealthStub(live.admin).Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING, method

@@ -23,7 +23,7 @@ from icp_server.store.handle import SQLStore
 
 pytestmark = pytest.mark.anyio
 PROGRAM = Path(__file__).with_name("killed_server.py")
-ROUNDS = 4
+ROUNDS = 3
 
 
 def run_and_kill(database: Path, keys: Path, tokens: str, seed: str, seconds: float) -> list[list[str]]:

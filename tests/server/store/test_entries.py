@@ -19,6 +19,7 @@ from icp_server.domain.authorized_entries import EntryIndex
 from icp_server.domain.errors import AlreadyExists, Internal, InvalidArgument, NotFound
 from icp_server.domain.filters import EntryFilter, FederatesWithMatch, Match, SelectorMatch
 from icp_server.domain.results import PageRequest
+from icp_server.store.entry_rows import CHUNK
 from icp_server.store.handle import SQLStore
 
 pytestmark = pytest.mark.anyio
@@ -150,7 +151,7 @@ async def test_wrong_page_tokens(store: SQLStore, token: str) -> None:
 
 
 async def test_more_than_one_statement_of_parts(store: SQLStore, new_entry: NewEntry) -> None:
-    entries = [new_entry(f"w{n}", id=f"e{n:04}", selectors=f"unix:uid:{n} unix:gid:1") for n in range(1100)]
+    entries = [new_entry(f"w{n}", id=f"e{n:04}", selectors=f"unix:uid:{n} unix:gid:1") for n in range(CHUNK + 1)]
     assert all(result.ok for result in await store.entries.create(entries))
     found = (await store.entries.list(EntryFilter(), ALL)).items
     assert [entry.id for entry in found] == [entry.id for entry in entries]
