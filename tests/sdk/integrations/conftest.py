@@ -1,20 +1,52 @@
-"""Two workloads of one trust domain, and a uvicorn server in a thread, for the contract every integration keeps."""
+"""Two workloads of one trust domain, and the contract every integration keeps.
+
+To be held to it, `test_NAME.py` has a fixture `pair` (a `Pair` of `contract/pair.py`, parametrized by event loop or
+variant) and one function for each side under test, of which pytest makes a test for each row::
+
+    def test_client_contract(client_row: Row, pair: Pair) -> None:
+        client_row(pair)
+
+    def test_server_contract(server_row: Row, pair: Pair) -> None:
+        server_row(pair)
+
+    def test_rotation_under_load(load_row: Row, pair: Pair) -> None:
+        load_row(pair)
+
+with `from integration_contract.pair import Exchange, Pair` and `Row = Callable[[Pair], None]`.
+"""
 
 import asyncio
+import os
 import socket
+import ssl
+import sys
+import tempfile
 import threading
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from authsec_sdk.authz import authorize_id
 from authsec_sdk.integrations.asgi import peer_spiffe_id
-from authsec_sdk.integrations.uvicorn import MTLSConfig
+from authsec_sdk.integrations.uvicorn import MTLSConfig, MTLSServer
 from authsec_sdk.spiffe import X509SVID, BundleSet, SpiffeID, X509Bundle, X509Context, X509ContextHolder
-from authsec_sdk.testing import TestCA
+from authsec_sdk.testing import Credential, TestCA
+
+# Test folders are no packages; this makes the modules of contract/ importable by the tests beside it.
+pytest.register_assert_rewrite("integration_contract")
+if "integration_contract" not in sys.modules:
+    _package = types.ModuleType("integration_contract")
+    _package.__path__ = [str(Path(__file__).with_name("contract"))]
+    sys.modules["integration_contract"] = _package
+
+from integration_contract import rows  # noqa: E402 - after the line that makes it importable
+from integration_contract.pair import Pair  # noqa: E402
 
 FRONTEND = SpiffeID.parse("spiffe://example.org/frontend")
 PAYMENTS = SpiffeID.parse("spiffe://example.org/payments")
@@ -29,6 +61,7 @@ class World:
         self.frontend = X509ContextHolder()
         self.payments = X509ContextHolder()
         self.frontend_id, self.payments_id = FRONTEND, PAYMENTS
+        self._upcoming: TestCA | None = None
         self.publish()
 
     def context(self, svid: X509SVID, *bundles: X509Bundle) -> X509Context:
@@ -38,6 +71,59 @@ class World:
         """Give both workloads new SVIDs and the bundles as they are now."""
         self.frontend.publish(self.context(self.ca.svid("/frontend")))
         self.payments.publish(self.context(self.ca.svid("/payments")))
+
+    def rotate(self) -> None:
+        """One step of a rolling rotation: the next root is announced one step ahead, the last one goes a step after.
+
+        Each side trusts what the other one presents, one step ahead or behind. The first step only announces.
+        """
+        last, self.ca = self.ca, self._upcoming or self.ca
+        self._upcoming = TestCA(self.ca.trust_domain)
+        roots = {ca.certificate: None for ca in (last, self.ca, self._upcoming)}
+        bundle = X509Bundle(trust_domain=self.ca.trust_domain, authorities=tuple(roots))
+        for holder, path in ((self.frontend, "/frontend"), (self.payments, "/payments")):
+            holder.publish(self.context(self.ca.svid(path), bundle, self.other.bundle()))
+
+    def ordinary_server_context(self, credential: Credential) -> ssl.SSLContext:
+        """Return a context of the standard library that presents a credential and asks for nothing."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        key = credential.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(key + b"".join(cert.public_bytes(Encoding.PEM) for cert in credential.certificates))
+            file.flush()
+            context.load_cert_chain(file.name)
+        return context
+
+    def context_without_certificate(self) -> ssl.SSLContext:
+        """Return a client's context of the standard library that presents nothing and accepts everybody."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def _kept(pair: Pair, row: Callable[..., None], *args: Any) -> None:
+    if reason := pair.cannot.get(row.__name__):
+        pytest.skip(f"cannot: {reason}")
+    row(*args)
+
+
+@pytest.fixture(params=rows.SIDE_ROWS, ids=lambda row: row.__name__)
+def client_row(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Callable[[Pair], None]:
+    """One row of the contract for a client: call it with the pair."""
+    return lambda pair: _kept(pair, request.param, rows.Side(world, pair, "client", tmp_path))
+
+
+@pytest.fixture(params=rows.SIDE_ROWS, ids=lambda row: row.__name__)
+def server_row(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Callable[[Pair], None]:
+    """One row of the contract for a server: call it with the pair."""
+    return lambda pair: _kept(pair, request.param, rows.Side(world, pair, "server", tmp_path))
+
+
+@pytest.fixture
+def load_row(world: World) -> Callable[[Pair], None]:
+    """The row for both sides at once: no call fails through 20 rotations under load."""
+    return lambda pair: _kept(pair, rows.no_failure_through_rotations, world, pair)
 
 
 @pytest.fixture
@@ -69,7 +155,7 @@ class Counted:
 class Running:
     """A uvicorn server in a thread of its own."""
 
-    def __init__(self, config: Callable[[], uvicorn.Config]) -> None:
+    def __init__(self, config: Callable[[], MTLSConfig]) -> None:
         self._config = config
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._listener.bind(("127.0.0.1", 0))
@@ -80,7 +166,7 @@ class Running:
 
     def _run(self) -> None:
         config = self._config()
-        self._server = uvicorn.Server(config)
+        self._server = MTLSServer(config)
 
         async def serve() -> None:
             assert self._server is not None
@@ -113,7 +199,7 @@ def serve(world: World) -> Callable[..., Any]:
 
     @contextmanager
     def start(app: Any = echo, authorizer: Any = None, **options: Any) -> Iterator[Running]:
-        def config() -> uvicorn.Config:
+        def config() -> MTLSConfig:
             options.setdefault("log_level", "warning")
             options.setdefault("lifespan", "off")
             return MTLSConfig(app, world.payments, authorizer or authorize_id(FRONTEND), **options)
@@ -122,3 +208,24 @@ def serve(world: World) -> Callable[..., Any]:
             yield server
 
     return start
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With CONTRACT_TABLE in the environment, print framework and row: passed, cannot, or failed, over all variants."""
+    if not os.environ.get("CONTRACT_TABLE"):
+        return
+    cells: dict[tuple[str, str], list[str]] = {}
+    for outcome in ("passed", "skipped", "failed", "error"):
+        for report in terminalreporter.getreports(outcome):
+            module, _, test = report.nodeid.partition("::")
+            name, _, parameters = test.partition("[")
+            side = {"test_client_contract": "client", "test_server_contract": "server"}.get(name)
+            if side is None and name != "test_rotation_under_load":
+                continue
+            row, _, _ = parameters.rstrip("]").partition("-") if side else (name.removeprefix("test_"), "", "")
+            framework = Path(module).stem.removeprefix("test_")
+            cells.setdefault((f"{framework} {side or 'both'}", row), []).append(outcome)
+    terminalreporter.section("framework × contract row")
+    for (framework, row), outcomes in sorted(cells.items()):
+        worst = next(word for word in ("error", "failed", "skipped", "passed") if word in outcomes)
+        terminalreporter.line(f"{framework:24} {row:52} {worst.replace('skipped', 'cannot')} ({len(outcomes)})")
