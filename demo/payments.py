@@ -6,8 +6,6 @@ import json
 import os
 import socket
 
-import uvicorn
-
 from authsec_sdk.authz import Authorizer, authorize_id, unsafe_authorize_any
 from authsec_sdk.integrations.asgi import (
     ASGIApp,
@@ -18,7 +16,7 @@ from authsec_sdk.integrations.asgi import (
     Send,
     peer_spiffe_id,
 )
-from authsec_sdk.integrations.uvicorn import MTLSConfig
+from authsec_sdk.integrations.uvicorn import MTLSConfig, MTLSServer
 from authsec_sdk.tls import Rejection
 from authsec_sdk.workloadapi import X509Source
 from demo.events import emit
@@ -64,7 +62,7 @@ async def main(authorizer: Authorizer) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
             listener.bind(("127.0.0.1", 0))
             emit("listening", port=listener.getsockname()[1])
-            await uvicorn.Server(config).serve(sockets=[listener])
+            await MTLSServer(config).serve(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ class RouteAuthorizationMiddleware:
         peer: SpiffeID | None = None
         try:
             peer = peer_spiffe_id(scope)
-            self._authorize(peer, scope["path"], scope.get("method"))
+            self._authorize(peer, scope["path"], _method(scope))
         except SpiffeError as refusal:
             self._tell(peer, scope["path"], refusal)
             await _refuse(scope, receive, send)
@@ -130,7 +130,7 @@ class RouteAuthorizationMiddleware:
         matching = [route for route in self._routes if route.matches(path, method)]
         if not matching:
             raise PeerNotAuthorizedError(
-                peer, wanted=f"a route for {method or 'websocket'} {path}", action="add a Route for it"
+                peer, wanted=f"a route for {method or 'websocket'!r} {path!r}", action="add a Route for it"
             )
         for route in matching:
             authorize(route.authorizer, peer)
@@ -139,6 +139,12 @@ class RouteAuthorizationMiddleware:
         logger.warning("Request refused: %s peer=%s path=%r", refusal, peer, path)
         if self._on_refused is not None:
             self._on_refused(peer, path, refusal)
+
+
+def _method(scope: Scope) -> str | None:
+    """Return the method as routes spell it: who sends `post` must not escape the route for POST. None: a websocket."""
+    method = scope.get("method")
+    return None if method is None else str(method).upper()
 
 
 def _plain(path: str) -> bool:

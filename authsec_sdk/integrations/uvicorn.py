@@ -2,17 +2,21 @@
 
 ``await serve(app, source, authorizer, port=8443)`` runs a server whose certificate follows the source, which refuses
 callers in the handshake, and whose applications read the caller from the scope
-(:func:`authsec_sdk.integrations.asgi.peer_spiffe_id`). :class:`MTLSConfig` is an ordinary ``uvicorn.Config`` for those
-who run ``uvicorn.Server`` themselves. It works with the h11 and httptools protocols, on asyncio and uvloop, for HTTP
-and websockets.
+(:func:`authsec_sdk.integrations.asgi.peer_spiffe_id`). :class:`MTLSConfig` and :class:`MTLSServer` are the same in two
+steps, for those who need the server in their hands. It works with the h11 and httptools protocols, on asyncio and
+uvloop, over TCP and Unix sockets, for HTTP and websockets.
 
 One process serves: ``workers`` and ``reload`` start others that would not have the source, and are refused.
 """
 
 import asyncio
+import logging
+import os
+import socket
 import ssl
 from typing import Any
 
+import anyio
 import uvicorn
 
 from authsec_sdk.authz import Authorizer
@@ -21,7 +25,12 @@ from authsec_sdk.integrations.asgi import ASGIApp, Receive, Scope, Send
 from authsec_sdk.spiffe import X509ContextSource
 from authsec_sdk.tls import RejectionHook, mtls_server_context, peer_spiffe_id
 
-__all__ = ["MTLSConfig", "serve"]
+__all__ = ["HANDSHAKE_TIMEOUT", "MTLSConfig", "MTLSServer", "serve"]
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds from accept to the end of the handshake. asyncio's own limit is 60, and uvicorn has no option for it."""
+
+_uvicorn_logger = logging.getLogger("uvicorn.error")  # where its users look for the line that says where it listens
 
 _OUR_OPTIONS = (
     "http2",
@@ -39,13 +48,15 @@ _OUR_OPTIONS = (
 
 
 class MTLSConfig(uvicorn.Config):
-    """A ``uvicorn.Config`` for mutual TLS with a source's identity; give it to ``uvicorn.Server``.
+    """A ``uvicorn.Config`` for mutual TLS with a source's identity; give it to :class:`MTLSServer`.
 
-    ``options`` are uvicorn's own (``host``, ``port``, ``http``, ``log_level``, …) without those that say which
+    ``options`` are uvicorn's own (``host``, ``port``, ``uds``, ``http``, ``log_level``, …) without those that say which
     certificates to use. ``proxy_headers`` is off unless asked for: a header must not say who the caller is.
+    An ordinary ``uvicorn.Server`` takes it too, but does not know ``handshake_timeout``.
 
     Raises:
-        CallerError: for an option that this class decides itself.
+        CallerError: for an option that this class decides itself, or a ``handshake_timeout`` that is not positive.
+        InvalidAuthorizerError: ``authorizer`` cannot be one.
 
     """
 
@@ -57,6 +68,7 @@ class MTLSConfig(uvicorn.Config):
         *,
         minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
         on_rejected: RejectionHook | None = None,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
         **options: Any,
     ) -> None:
         if foreign := sorted(set(options) & set(_OUR_OPTIONS)):
@@ -64,6 +76,9 @@ class MTLSConfig(uvicorn.Config):
                 f"{', '.join(foreign)}: not taken here; certificates, keys and trust come from the source, and one "
                 "process serves (start more behind one address with SO_REUSEPORT or a supervisor)"
             )
+        if not handshake_timeout > 0:
+            raise CallerError(f"handshake_timeout={handshake_timeout}: give seconds, more than none")
+        self.handshake_timeout = handshake_timeout
         context = mtls_server_context(
             source, authorizer, minimum_version=minimum_version, alpn=("http/1.1",), on_rejected=on_rejected
         )
@@ -78,16 +93,79 @@ class MTLSConfig(uvicorn.Config):
             self.ws_protocol_class = _identified(self.ws_protocol_class)
 
 
+class MTLSServer(uvicorn.Server):
+    """A ``uvicorn.Server`` that gives each handshake ``MTLSConfig.handshake_timeout`` and no longer.
+
+    Without that, whoever connects and stays silent holds a connection for a minute. All else is uvicorn's, but that an
+    address which cannot be had raises OSError instead of ending the process.
+    """
+
+    config: MTLSConfig
+
+    def __init__(self, config: MTLSConfig) -> None:
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen."""
+        await super().startup(sockets=[])  # no sockets: uvicorn starts the application, and cannot listen as we must
+        if not self.started:
+            return
+        self.started = False
+        try:
+            self.servers = await self._listen(sockets)
+        except BaseException:
+            await self.lifespan.shutdown()
+            raise
+        self.started = True
+        for listener in (listener for server in self.servers for listener in server.sockets):
+            _uvicorn_logger.info("Uvicorn running on %s, mutual TLS (Press CTRL+C to quit)", _where(listener))
+
+    async def _listen(self, sockets: list[socket.socket] | None) -> list[asyncio.Server]:
+        config, loop = self.config, asyncio.get_running_loop()
+        options: dict[str, Any] = {
+            "ssl": config.ssl,
+            "ssl_handshake_timeout": config.handshake_timeout,
+            "backlog": config.backlog,
+        }
+        if sockets is None and config.fd is not None:
+            sockets = [socket.socket(fileno=os.dup(config.fd))]
+        if sockets is not None:
+            return [await loop.create_server(self._protocol, sock=listener, **options) for listener in sockets]
+        if config.uds is not None:
+            path = anyio.Path(config.uds)
+            mode = (await path.stat()).st_mode if await path.exists() else 0o666  # the handshake decides who gets in
+            server = await loop.create_unix_server(self._protocol, config.uds, **options)
+            await path.chmod(mode)
+            return [server]
+        return [await loop.create_server(self._protocol, config.host, config.port, **options)]
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
+
 async def serve(app: ASGIApp | str, source: X509ContextSource, authorizer: Authorizer, **options: Any) -> None:
     """Serve an application over mutual TLS until the process is told to stop.
 
     ``options`` are those of :class:`MTLSConfig`. uvicorn handles SIGINT and SIGTERM and shuts down gracefully.
 
     Raises:
-        CallerError: for an option that :class:`MTLSConfig` decides itself.
+        CallerError, InvalidAuthorizerError: as :class:`MTLSConfig` says.
+        OSError: the address cannot be had.
 
     """
-    await uvicorn.Server(MTLSConfig(app, source, authorizer, **options)).serve()
+    await MTLSServer(MTLSConfig(app, source, authorizer, **options)).serve()
+
+
+def _where(listener: socket.socket) -> str:
+    address = listener.getsockname()
+    if not isinstance(address, tuple):
+        return f"unix socket {address}"
+    host, port = address[:2]
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
 def _identified(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:

@@ -96,6 +96,19 @@ def test_methods_limit_a_route() -> None:
     assert call(app, method="GET")[0]["status"] == 403
 
 
+def test_a_method_in_small_letters_does_not_escape_its_route() -> None:
+    members, admin = authorize_member_of("example.org"), authorize_id("spiffe://example.org/admin")
+    app = protected(Route("/**", members), Route("/pay", admin, methods=frozenset({"POST"})))
+    assert call(app, method="GET")[0]["status"] == 200
+    assert [call(app, method=method)[0]["status"] for method in ("POST", "post", "Post")] == [403, 403, 403]
+
+
+def test_a_path_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert call(protected(), path="/x\nPeer accepted", method="GET\nX")[0]["status"] == 403
+    assert "\n" not in caplog.messages[0]
+
+
 @pytest.mark.parametrize(
     ("pattern", "good", "wrong"),
     [
