@@ -22,6 +22,7 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from authsec_sdk.errors import CallerError
 from icp_server.domain.errors import DatabaseInUseError, Internal, StoreError
 from icp_server.store import schema
 
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 10_000
 _WRITES = "icp_writes"
+_FAILURES = (SQLAlchemyError, CallerError, ValueError)
+"""The database's own errors, and those of our values when a row that somebody else wrote does not make one."""
 
 
 class Database:
@@ -92,7 +95,7 @@ class Database:
         try:
             async with self._engine.connect() as connection, connection.begin():
                 yield connection
-        except SQLAlchemyError as error:
+        except _FAILURES as error:
             raise Internal(f"datastore: {_reason(error)}") from error
 
     async def write(
@@ -126,7 +129,7 @@ class Database:
                 if committed is not None:
                     committed(result)
                 return result
-        except SQLAlchemyError as error:
+        except _FAILURES as error:
             raise Internal(f"datastore: {_reason(error)}") from error
 
 
@@ -176,6 +179,8 @@ def _sqlite_engine(path: Path) -> AsyncEngine:
     return engine
 
 
-def _reason(error: SQLAlchemyError) -> str:
-    """What the database said, without the statement and its parameters."""
-    return str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+def _reason(error: Exception) -> str:
+    """What the database said, without the statement and its parameters; what a row holds, only the log may tell."""
+    if isinstance(error, DBAPIError):
+        return str(error.orig)
+    return type(error).__name__ if isinstance(error, SQLAlchemyError) else "a row is malformed"

@@ -16,8 +16,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authsec_sdk.spiffe import TrustDomain
+from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from authsec_sdk.spire.selectors import Selector
+from icp_server.domain.agent import Agent
 from icp_server.domain.errors import DatabaseInUseError, Internal, SchemaTooNewError, StoreError
+from icp_server.domain.filters import AgentFilter, EntryFilter
+from icp_server.domain.results import PageRequest
 from icp_server.store import schema
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
@@ -197,6 +201,41 @@ async def test_errors_of_the_database_are_ours_and_show_no_parameters(database: 
             await connection.execute(text("SELECT * FROM absent WHERE a = :secret"), {"secret": "s3cret"})
     assert "no such table" in caught.value.message
     assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "read"),
+    [
+        ("entries SET spiffe_id = 'junk'", "entries"),
+        ("entries SET parent_id = 'spiffe://Example.org/a'", "entries"),
+        ("entries SET dns_names = '{'", "entries"),
+        ("entry_selectors SET selector = ':'", "entries"),
+        ("agents SET spiffe_id = '' || spiffe_id || '/'", "agents"),
+        ("agent_selectors SET selector = 'x'", "agents"),
+        ("bundle_authorities SET data = x'30'", "bundles"),
+    ],
+)
+async def test_a_row_somebody_spoilt_is_an_error_without_its_content(
+    server: Any, tmp_path: Path, new_entry: Any, spoil: str, read: str
+) -> None:
+    store: SQLStore = server.store
+    await store.entries.create([new_entry(id="e", dns_names=("a.test",))])
+    agent = Agent(SpiffeID.parse("spiffe://example.org/spire/agent/x/1"), "x", "1", 1, selectors=(Selector("a", "b"),))
+    await store.agents.save_attested(agent)
+    raw = sqlite3.connect(tmp_path / "server.sqlite3")
+    raw.execute(f"UPDATE {spoil}")
+    raw.commit()
+    raw.close()
+    readers = {
+        "entries": lambda: server.entries.authorized(agent),
+        "agents": lambda: server.agents.list(AgentFilter(), PageRequest()),
+        "bundles": server.bundles.get,
+    }
+    with pytest.raises(Internal) as caught:
+        await readers[read]()
+    assert caught.value.message.endswith("datastore: a row is malformed")
+    await store.entries.create([new_entry("good", id="good")])  # and it goes on
+    assert await store.entries.count(EntryFilter()) == 2
 
 
 async def test_a_file_that_vanished_is_an_error_and_not_an_empty_database(database: Database, tmp_path: Path) -> None:
