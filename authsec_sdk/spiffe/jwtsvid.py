@@ -76,8 +76,11 @@ class JWTSVID:
             InvalidAudienceError: `audience` is a single `str`, or empty, or holds what is no name.
             CallerError: `now` has no time zone, or the leeway is out of its range.
         """
-        wanted = check_audience(audience)
-        jws, svid, lifetime = _read(token, "")
+        try:
+            wanted = check_audience(audience)
+            jws, svid, lifetime = _read(token, "")
+        finally:
+            del token  # tracebacks show locals
         domain = svid.id.trust_domain
         verify_with(jws, bundles.require(domain).authorities, domain)
         check_times(lifetime, now, leeway, issued_counts=True)
@@ -93,7 +96,10 @@ class JWTSVID:
         Raises:
             InvalidTokenError: form, header or claims break a rule of the JWT-SVID standard.
         """
-        return _read(token, hint)[1]
+        try:
+            return _read(token, hint)[1]
+        finally:
+            del token
 
     def is_expired(self, now: datetime) -> bool:
         """Say whether its time is over, without any leeway: of one's own token, which others will judge."""
@@ -141,5 +147,5 @@ def _read(token: str, hint: str) -> tuple[UnverifiedJWS, JWTSVID, Lifetime]:
     else:
         return jws, svid, lifetime
     finally:
-        del token  # tracebacks show locals
+        del token
     raise InvalidTokenError(fault, f"this is no JWT-SVID: {message}")

@@ -74,7 +74,10 @@ class UnprovenWIT:
             NoBundleForTrustDomainError: there is no bundle of the trust domain.
             CallerError: `now` has no time zone, or the leeway is out of its range.
         """
-        jws, wit, lifetime = _read(token)
+        try:
+            jws, wit, lifetime = _read(token)
+        finally:
+            del token  # tracebacks show locals
         domain = wit.id.trust_domain
         verify_with(jws, bundles.require(domain).authorities, domain)
         check_times(lifetime, now, leeway, issued_counts=False)

@@ -131,7 +131,11 @@ class JWTSource:
             NotReadyError: no bundles have arrived yet.
             SourceClosedError: the source was closed.
         """
-        return JWTSVID.parse_and_validate(token, self.jwt_bundles, audience, now=datetime.now(UTC), leeway=self._leeway)
+        try:
+            bundles = self.jwt_bundles
+            return JWTSVID.parse_and_validate(token, bundles, audience, now=datetime.now(UTC), leeway=self._leeway)
+        finally:
+            del token  # tracebacks show locals
 
     async def validate_by_agent(self, token: str, audience: str, *, timeout: float | None = FETCH_TIMEOUT) -> JWTSVID:
         """Let the agent validate a token for this one name of ours. The claims are those the agent vouches for.
