@@ -388,8 +388,9 @@ class TestCallers:
                 died.set()
                 await asyncio.sleep(0.2)
                 server.rotate()
-                error = await workload(agent).refusal(stream)
-        assert error.status is Status.UNAUTHENTICATED
+                with pytest.raises(GRPCError) as caught:
+                    await workload.next(stream)  # the very next message must not be told any more
+        assert caught.value.status is Status.UNAUTHENTICATED
 
 
 CONNECT_AND_HAND_OVER = """
