@@ -59,5 +59,14 @@ def test_an_id_is_had_without_asyncio_tls_or_grpc() -> None:
     assert loaded == "[]"
 
 
+def test_a_client_loads_no_server() -> None:
+    loaded = run(
+        "import sys; from authsec_sdk import X509Source, QuickStartSVID, mtls_client_context\n"
+        "print([name for name in sys.modules if name.startswith('authsec_sdk.rpc.') and 'server' in name])\n"
+        "from authsec_sdk.rpc import *; Server, current_call"
+    )
+    assert loaded == "[]"
+
+
 def test_the_package_is_typed() -> None:
     assert (Path(authsec_sdk.__file__).parent / "py.typed").is_file()

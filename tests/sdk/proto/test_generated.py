@@ -120,7 +120,9 @@ def test_services_have_the_paths_of_the_wire() -> None:
     assert "/spire.api.server.agent.v1.Agent/AttestAgent" in paths
     assert "/spire.api.server.svid.v1.SVID/BatchNewX509SVID" in paths
     workload = importlib.import_module("authsec_sdk.proto._generated.workload_grpc")
-    assert "/SpiffeWorkloadAPI/FetchX509SVID" in workload.SpiffeWorkloadAPIBase().__mapping__()
+    x509, jwt, wit = {"FetchX509SVID", "FetchX509Bundles"}, {"FetchJWTBundles"}, {"FetchWITSVID", "FetchWITBundles"}
+    calls = x509 | jwt | wit | {"FetchJWTSVID", "ValidateJWTSVID"}  # the standard's, and none of our own
+    assert set(workload.SpiffeWorkloadAPIBase().__mapping__()) == {f"/SpiffeWorkloadAPI/{call}" for call in calls}
 
 
 @given(st.binary(max_size=200))
