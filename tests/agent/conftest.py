@@ -258,13 +258,20 @@ _PARTS = (agent_grpc.AgentBase, bundle_grpc.BundleBase, entry_grpc.EntryBase, sv
 _SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+class GuestService(Service):
+    """A service within pytest's process, whose garbage collection is not its to arrange."""
+
+    def ready(self, status: str = "") -> None:
+        pass
+
+
 class RunningAgent:
     """An agent in this process, with short intervals."""
 
     def __init__(self, config: AgentConfig, **options: Any) -> None:
         self.config = config
         self.agent = Agent(config, "1.2.3", **options)
-        self.service = Service()
+        self.service = GuestService()
         self._task: asyncio.Task[int] | None = None
 
     @property

@@ -127,17 +127,10 @@ def test_who_may_administer(uid, own, allowed):
     assert may_administer(uid, own) is allowed
 
 
-async def test_without_the_workload_api_there_is_no_public_socket(configure, server, folder, eventually):
-    from icp_agent.app import Agent
-    from icp_agent.domain.agent_state import Phase
-    from icp_common.service import Service
-
-    agent, service = Agent(configure(socket_path=None), "1"), Service()
-    running = asyncio.ensure_future(agent.run(service))
-    await eventually(lambda: agent.board.status.phase is Phase.READY)
+async def test_without_the_workload_api_there_is_no_public_socket(start_agent, folder):
+    agent = await start_agent(socket_path=None)
     assert not (folder / "public").exists()
-    service.stop()
-    assert await running == 0
+    assert await agent.stop() == 0
 
 
 async def test_http_probes(server, start_agent, entry):
