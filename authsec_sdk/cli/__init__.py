@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from authsec_sdk.cli import doctor, fetch, inspect, watch
+from authsec_sdk.cli.output import printable
 from authsec_sdk.errors import NotReadyError, SpiffeError, UnavailableError
 
 __all__ = ["main"]
@@ -41,5 +42,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: Exception, code: int) -> int:
-    sys.stderr.write(f"authsec: {error}\n")
+    sys.stderr.write(f"authsec: {printable(error)}\n")
     return code

@@ -28,9 +28,9 @@ def run(options: argparse.Namespace) -> int:
     """Show the chain and the verdict; 0 when it is a valid SVID (and leads to the bundle, where one is given)."""
     try:
         chain = x509.load_pem_x509_certificates(_read(options.chain))
-    except ValueError as error:
-        raise CallerError(f"{options.chain} holds no PEM certificates: {error}") from error
-    facts: Facts = {"certificates": [_facts(certificate) for certificate in chain]}
+        facts: Facts = {"certificates": [_facts(certificate) for certificate in chain]}
+    except ValueError as error:  # names and dates are parsed when they are looked at
+        raise CallerError(f"{options.chain} holds no PEM certificates that can be read: {error}") from error
     try:
         spiffe_id = x509_svid_id(chain[0])
         facts["spiffe_id"] = str(spiffe_id)

@@ -47,8 +47,13 @@ def _pretty(facts: Facts, indent: str) -> list[str]:
                 lines += [f"{label} {number}", *_pretty(item, indent + "  ")]
         else:
             text = ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
-            lines.append(f"{label}: {text}")
+            lines.append(f"{label}: {printable(text)}")
     return lines
+
+
+def printable(value: object) -> str:
+    """Escape what would move the cursor or begin a line: names in certificates are anybody's words."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
 
 
 def svid_facts(svid: X509SVID) -> Facts:

@@ -163,8 +163,9 @@ def _leaf_id(leaf: x509.Certificate) -> SpiffeID:
 
 
 def _check_ca(certificate: x509.Certificate) -> str:
-    """Check `cA` and return a name to call the certificate by in further messages."""
-    name = certificate.subject.rfc4514_string()[:128] or f"with serial number {certificate.serial_number:x}"
+    """Check `cA` and return a name to call the certificate by in further messages, quoted: anybody may have made it."""
+    subject = certificate.subject.rfc4514_string()
+    name = repr(subject[:128]) if subject else f"with serial number {certificate.serial_number:x}"
     constraints = _extension(certificate, x509.BasicConstraints)
     if constraints is None or not constraints.value.ca:
         raise InvalidX509SVIDError(f"the signing certificate {name} is not a CA certificate (cA=true is missing)")

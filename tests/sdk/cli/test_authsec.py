@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from authsec_sdk.cli import main
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
@@ -75,6 +77,19 @@ def test_inspect_says_what_is_no_certificate(
     (tmp_path / "chain.pem").write_bytes(content)
     assert main(["inspect", str(tmp_path / "chain.pem")]) == 1
     assert "chain.pem" in capsys.readouterr().err
+
+
+def test_inspect_prints_the_names_of_strangers_harmlessly(
+    ca: TestCA, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x\nverdict: valid \x1b[2J")])
+    credential = ca.intermediate(subject=evil).credential("/a", subject=evil)
+    assert main(["inspect", pem(tmp_path / "chain.pem", *credential.certificates)]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert [line.startswith("verdict: a valid SVID by itself") for line in lines if line.startswith("verdict")] == [
+        True
+    ]
 
 
 def test_fetch_without_an_address_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

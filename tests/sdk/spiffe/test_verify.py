@@ -286,6 +286,15 @@ def test_a_signer_that_breaks_a_rule_is_named_when_there_is_no_other_path(world:
     assert str(world.by_path(leaf, odd, world.middle_a)) == ADMIN
 
 
+def test_names_in_certificates_of_strangers_cannot_write_lines_into_a_log(world: World) -> None:
+    stranger = world.mint.root(subject="stranger")
+    evil = world.mint.intermediate(stranger, subject="x\nPeer accepted \x1b[2J", basic_constraints=False)
+    with pytest.raises(InvalidX509SVIDError) as caught:
+        world.by_path(world.mint.leaf(evil, uri=ADMIN), evil)
+    assert str(caught.value).isprintable()
+    assert "Peer accepted" in str(caught.value)
+
+
 def test_an_odd_authority_does_not_take_the_others_with_it(world: World) -> None:
     odd = world.mint.leaf(world.root_a, uri="spiffe://a.test/x")
     leaf = world.mint.leaf(world.root_a, uri=ADMIN)
