@@ -55,8 +55,13 @@ class Route:
     """Who may use the paths that a pattern matches.
 
     ``path`` is matched against the whole decoded path, segment by segment: ``*`` stands for one segment and ``**``, as
-    the last one, for any number of them, none too. ``methods`` are HTTP methods; None means all, websockets too, and a
-    route with methods does not match websockets.
+    the last one, for any number of them, none too. ``methods`` are HTTP methods in any case, where GET stands for HEAD
+    too (RFC 9110 section 9.3.2); None means all, websockets too, and a route with methods does not match websockets.
+
+    Raises:
+        CallerError: the pattern is none, or ``methods`` is empty or a single text, so that the route would never match.
+        InvalidAuthorizerError: ``authorizer`` cannot be one.
+
     """
 
     path: str
@@ -73,7 +78,7 @@ class Route:
                 raise CallerError(f"route path {self.path!r}: '*' stands for a whole segment, not for a part of one")
         object.__setattr__(self, "authorizer", require_authorizer(self.authorizer))
         if self.methods is not None:
-            object.__setattr__(self, "methods", frozenset(method.upper() for method in self.methods))
+            object.__setattr__(self, "methods", _methods(self.methods))
 
     def matches(self, path: str, method: str | None) -> bool:
         """Tell whether this route speaks of a request; ``method`` is None for a websocket."""
@@ -84,6 +89,15 @@ class Route:
             wanted.pop()
             seen = seen[: len(wanted)]
         return len(wanted) == len(seen) and all(a == b or (a == "*" and b) for a, b in zip(wanted, seen, strict=True))
+
+
+def _methods(given: object) -> frozenset[str]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise CallerError(f"methods={given!r} of a route: give a set, such as {{'GET', 'POST'}}")
+    methods = frozenset(str(method).upper() for method in given)
+    if not methods:
+        raise CallerError("methods=… of a route names none, so it would never match; leave it out to mean all")
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 class RouteAuthorizationMiddleware:

@@ -31,6 +31,7 @@ __all__ = [
 
 # Each of these would build connections of its own, beside the transport that holds the policy.
 _NOT_OURS_TO_PASS = ("cert", "mounts", "proxy", "transport", "trust_env", "verify", "app")
+_OF_TRANSPORTS = ("http1", "http2", "limits", "local_address", "retries", "socket_options", "uds")
 
 
 class InsecureURLError(CallerError, httpx.UnsupportedProtocol):
@@ -71,18 +72,15 @@ def mtls_client(
     source: X509ContextSource,
     authorizer: Authorizer,
     *,
-    http2: bool = False,
-    limits: httpx.Limits | None = None,
-    retries: int = 0,
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     on_rejected: RejectionHook | None = None,
     **options: Any,
 ) -> httpx.Client:
     """Return an ``httpx.Client`` that presents this workload's SVID and talks only to servers the authorizer accepts.
 
-    ``options`` go to ``httpx.Client`` (``base_url``, ``headers``, ``timeout``, ``event_hooks``, …). Proxies, ``verify``
-    and ``cert`` are refused, and proxy variables of the environment are not read: each would open connections that the
-    policy does not see.
+    ``options`` are those of ``httpx.Client`` (``base_url``, ``headers``, ``timeout``, ``http2``, ``limits``, …) and of
+    ``httpx.HTTPTransport`` (``retries``, ``uds``, …). Proxies, ``verify`` and ``cert`` are refused, and proxy variables
+    of the environment are not read: each would open connections that the policy does not see.
 
     Raises:
         InsecureURLError: from a request, when its URL or a redirect is not https.
@@ -93,7 +91,7 @@ def mtls_client(
     """
     _refuse_foreign(options)
     context = mtls_client_context(source, authorizer, minimum_version=minimum_version, on_rejected=on_rejected)
-    transport = MTLSTransport(context, http2=http2, limits=limits or httpx.Limits(), retries=retries)
+    transport = MTLSTransport(context, **_of_transport(options))
     return httpx.Client(transport=transport, trust_env=False, **options)
 
 
@@ -101,9 +99,6 @@ def mtls_async_client(
     source: X509ContextSource,
     authorizer: Authorizer,
     *,
-    http2: bool = False,
-    limits: httpx.Limits | None = None,
-    retries: int = 0,
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     on_rejected: RejectionHook | None = None,
     **options: Any,
@@ -116,7 +111,7 @@ def mtls_async_client(
     """
     _refuse_foreign(options)
     context = mtls_client_context(source, authorizer, minimum_version=minimum_version, on_rejected=on_rejected)
-    transport = AsyncMTLSTransport(context, http2=http2, limits=limits or httpx.Limits(), retries=retries)
+    transport = AsyncMTLSTransport(context, **_of_transport(options))
     return httpx.AsyncClient(transport=transport, trust_env=False, **options)
 
 
@@ -143,6 +138,11 @@ def _refuse_foreign(options: dict[str, Any]) -> None:
             f"{', '.join(foreign)}: not taken here, because connections made so would go round the SPIFFE policy; "
             "compose httpx with MTLSTransport yourself if that is what you want"
         )
+
+
+def _of_transport(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out what a transport is told: given one, ``httpx.Client`` passes over these without a word."""
+    return {name: options.pop(name) for name in _OF_TRANSPORTS if name in options}
 
 
 def _require_https(request: httpx.Request) -> None:

@@ -103,6 +103,19 @@ def test_a_method_in_small_letters_does_not_escape_its_route() -> None:
     assert [call(app, method=method)[0]["status"] for method in ("POST", "post", "Post")] == [403, 403, 403]
 
 
+def test_a_route_for_get_holds_for_head_too() -> None:
+    members, admin = authorize_member_of("example.org"), authorize_id("spiffe://example.org/admin")
+    app = protected(Route("/**", members), Route("/pay", admin, methods=frozenset({"get"})))
+    assert [call(app, method=method)[0]["status"] for method in ("GET", "HEAD", "POST")] == [403, 403, 200]
+    assert not Route("/", members, methods=frozenset({"HEAD"})).matches("/", "GET")
+
+
+@pytest.mark.parametrize("methods", [frozenset(), "POST"])
+def test_a_route_that_would_never_match_is_refused_at_once(methods: Any) -> None:
+    with pytest.raises(CallerError, match="methods="):
+        Route("/", authorize_id(FRONTEND), methods=methods)
+
+
 def test_a_path_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert call(protected(), path="/x\nPeer accepted", method="GET\nX")[0]["status"] == 403

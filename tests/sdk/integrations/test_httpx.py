@@ -158,6 +158,14 @@ def test_proxy_variables_are_not_read(world: Any, serve: Any, get: Any, monkeypa
         assert get(world.frontend, authorize_id(world.payments_id), server.url)[0].status_code == 200
 
 
+def test_what_the_transport_is_told_reaches_it(world: Any, serve: Any) -> None:
+    options: dict[str, Any] = {"limits": httpx.Limits(max_connections=1), "timeout": httpx.Timeout(20, pool=0.1)}
+    with serve() as server, mtls_client(world.frontend, authorize_id(world.payments_id), **options) as client:
+        with client.stream("GET", server.url), pytest.raises(httpx.PoolTimeout):
+            client.get(server.url)
+        assert client.get(server.url).status_code == 200
+
+
 def test_a_response_from_elsewhere_has_no_peer() -> None:
     with pytest.raises(CallerError, match="mtls_client"):
         peer_spiffe_id(httpx.Response(200))

@@ -11,15 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from authsec_sdk.authz import authorize_id
 from authsec_sdk.errors import CallerError
 from authsec_sdk.integrations.asgi import peer_spiffe_id
-from authsec_sdk.integrations.httpx import AsyncMTLSTransport
+from authsec_sdk.integrations.httpx import mtls_async_client
 from authsec_sdk.integrations.uvicorn import HANDSHAKE_TIMEOUT, MTLSConfig, MTLSServer
-from authsec_sdk.tls import mtls_client_context
 
 pytestmark = pytest.mark.anyio
 
@@ -76,9 +74,8 @@ def port_of(server: MTLSServer) -> int:
     return port
 
 
-async def caller_seen(world: Any, url: str, **transport: Any) -> str:
-    context = mtls_client_context(world.frontend, authorize_id(world.payments_id))
-    async with httpx.AsyncClient(transport=AsyncMTLSTransport(context, **transport)) as client:
+async def caller_seen(world: Any, url: str, **options: Any) -> str:
+    async with mtls_async_client(world.frontend, authorize_id(world.payments_id), **options) as client:
         return (await client.get(url)).text
 
 
