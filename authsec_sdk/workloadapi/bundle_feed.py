@@ -67,7 +67,7 @@ class Dialling:
 class BundleFeed(Generic[_Bundle]):
     """Written by the shared thread, read by everybody else: each attribute is replaced whole, so reads need no lock.
 
-    `on_news` is called in the thread with each new set of bundles, after it was published. It must not raise.
+    `on_news` is called in the thread with each new set of bundles, under `at_fork.lock`: it neither waits nor raises.
     """
 
     def __init__(
@@ -162,8 +162,7 @@ class BundleFeed(Generic[_Bundle]):
             )
             if changed:
                 self.bundles = update.bundles
-        if changed:
-            self._on_news(update.bundles)
+                self._on_news(update.bundles)  # under the lock: who has seen these bundles finds it done
         self.bells.ring()
 
     def _failed(self, progress: Progress, error: SpiffeError) -> None:

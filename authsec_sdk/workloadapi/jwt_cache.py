@@ -9,7 +9,7 @@ from authsec_sdk.spiffe import JWTSVID, BundleSet, JWTBundle
 from authsec_sdk.workloadapi.backoff import Backoff
 from authsec_sdk.workloadapi.jwt_wire import JWTRequest
 
-__all__ = ["AFTER_FAILED_REFRESH", "CachedSVID", "JWTCache", "Standing"]
+__all__ = ["AFTER_FAILED_REFRESH", "CachedSVID", "JWTCache", "Standing", "believed"]
 
 AFTER_FAILED_REFRESH = Backoff(base=1.0, cap=30.0, floor=0.5)
 """How long to use what there is before the agent is asked again, once it did not answer."""
@@ -104,11 +104,15 @@ class JWTCache:
     def forget_untrusted(self, bundles: BundleSet[JWTBundle]) -> None:
         """Drop SVIDs whose key has been taken from the bundle of their trust domain: nobody believes them any more."""
         for request, cached in tuple(self._cached.items()):
-            bundle = bundles.get(cached.svid.id.trust_domain)
-            key_id = cached.svid.key_id
-            if bundle is not None and key_id is not None and key_id not in bundle.authorities:
+            if not believed(cached.svid, bundles):
                 del self._cached[request]
 
     def clear(self) -> None:
         """Drop everything."""
         self._cached.clear()
+
+
+def believed(svid: JWTSVID, bundles: BundleSet[JWTBundle]) -> bool:
+    """Say whether the key that signed an SVID is in the bundle of its trust domain, as far as anybody can tell."""
+    bundle = bundles.get(svid.id.trust_domain)
+    return bundle is None or svid.key_id is None or svid.key_id in bundle.authorities

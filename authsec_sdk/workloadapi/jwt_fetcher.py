@@ -13,7 +13,7 @@ from authsec_sdk.workloadapi.bundle_feed import Dialling
 from authsec_sdk.workloadapi.client import WorkloadAPIClient
 from authsec_sdk.workloadapi.errand import Errand
 from authsec_sdk.workloadapi.fork import at_fork
-from authsec_sdk.workloadapi.jwt_cache import JWTCache, Standing
+from authsec_sdk.workloadapi.jwt_cache import JWTCache, Standing, believed
 from authsec_sdk.workloadapi.jwt_wire import JWTRequest
 from authsec_sdk.workloadapi.thread import Job
 
@@ -39,6 +39,7 @@ class JWTFetcher:
         self._flights: dict[JWTRequest, Errand[JWTSVID]] = {}
         self._jobs: set[Job] = set()
         self._closed = False
+        self._bundles: BundleSet[JWTBundle] = BundleSet()
         _FETCHERS.add(self)
 
     def fetch(self, request: JWTRequest) -> JWTSVID | Errand[JWTSVID]:
@@ -71,9 +72,10 @@ class JWTFetcher:
                 "validation", lambda: self._client.validate_jwt_svid(token, audience, timeout=CALL_TIMEOUT)
             )
 
-    def forget_untrusted(self, bundles: BundleSet[JWTBundle]) -> None:
-        """Drop what was signed by keys that are no longer in the bundles."""
+    def heed(self, bundles: BundleSet[JWTBundle]) -> None:
+        """Drop what was signed by keys that are not in these bundles, and keep nothing of that kind from now on."""
         with at_fork.lock:
+            self._bundles = bundles
             self._cache.forget_untrusted(bundles)
 
     def close(self) -> tuple[Job, ...]:
@@ -126,7 +128,8 @@ class JWTFetcher:
             raise
         else:
             with at_fork.lock:
-                if not self._closed:
+                # An agent may know a key before its bundles, or after: what nobody believes now is not kept.
+                if not self._closed and believed(svid, self._bundles):
                     self._cache.put(request, svid, datetime.now(UTC))
             return svid
         finally:

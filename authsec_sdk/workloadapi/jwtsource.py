@@ -76,7 +76,7 @@ class JWTSource:
         self._ready_timeout = ready_timeout
         dialling = Dialling(self.endpoint, limits or UpdateLimits(), expected_agent_uid)
         self._fetcher = JWTFetcher(dialling, hint, cache_size)
-        self._feed: BundleFeed[JWTBundle] = BundleFeed(dialling, jwt_bundle_updates, self._fetcher.forget_untrusted)
+        self._feed: BundleFeed[JWTBundle] = BundleFeed(dialling, jwt_bundle_updates, self._fetcher.heed)
 
     def __repr__(self) -> str:
         """Show where it listens and how it is doing."""

@@ -180,6 +180,19 @@ async def test_a_token_of_a_key_that_is_gone_is_gone(fake: FakeWorkloadAPI, ca: 
         assert new.key_id == ca.tokens.jwt_signer.key_id
 
 
+async def test_a_token_of_a_key_that_is_in_no_bundle_is_not_kept(fake: FakeWorkloadAPI, ca: TestCA) -> None:
+    """An agent which serves from its own cache what was revoked, or knows a key before its bundles."""
+    async with JWTSource(fake.address) as source:
+        ca.tokens.rotate()
+        first = await source.fetch_svid(["payments"])
+        assert await source.fetch_svid(["payments"]) is not first
+        before = source.jwt_bundles
+        fake.tokens.send()
+        await anyio.to_thread.run_sync(lambda: source.wait(30, newer_than=before))
+        kept = await source.fetch_svid(["payments"])
+        assert await source.fetch_svid(["payments"]) is kept
+
+
 async def test_the_cache_is_bounded(fake: FakeWorkloadAPI) -> None:
     async with JWTSource(fake.address, cache_size=2) as source:
         for name in "abcabc":
