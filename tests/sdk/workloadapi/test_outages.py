@@ -250,7 +250,7 @@ def test_trouble_is_logged_once_and_so_is_its_end(
 ) -> None:
     caplog.set_level(logging.INFO, logger="authsec_sdk.workloadapi")
     fake.stop()
-    wait_until(lambda: source.status.failures >= 5)
+    wait_until(lambda: source.status.failures >= 3)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert sum("no socket at this path" in text for text in warnings) == 1
     assert len(warnings) <= 2

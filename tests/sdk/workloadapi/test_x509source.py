@@ -312,8 +312,12 @@ def test_a_choice_that_cannot_be_made_refuses_the_update(fake: FakeWorkloadAPI) 
     with pytest.raises(CallerError, match="not both"):
         X509Source(fake.address, hint="x", svid_picker=lambda svids: svids[0])
     for options, words in [({"hint": "external"}, "no SVID has the hint 'external'"), ({"svid_picker": len}, "int")]:
+        source = X509Source(fake.address, **options)  # type: ignore[arg-type]
+        source.start()
+        wait_until(lambda: source.status.rejected == 1)  # noqa: B023
         with pytest.raises(NotReadyError, match=words):
-            X509Source(fake.address, ready_timeout=1, **options).__enter__()  # type: ignore[arg-type]
+            _ = source.x509_context
+        source.close()
 
 
 def test_addresses_are_checked_when_the_source_is_made() -> None:
