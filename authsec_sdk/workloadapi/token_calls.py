@@ -81,7 +81,7 @@ async def validate_answer(
         if error.status is not Status.INVALID_ARGUMENT:
             raise
         said = (error.message or "it does not say why")[:500]
-        yield Rejected(InvalidTokenError(TokenFault.REFUSED_BY_AGENT, f"the agent refused the token: {said}"))
+        yield Rejected(InvalidTokenError(TokenFault.REFUSED_BY_AGENT, f"the agent refused the token: {said!r}"))
 
 
 def jwt_bundle_updates(channel: Channel, limits: UpdateLimits) -> AsyncGenerator[JWTBundlesUpdate | Rejected, None]:

@@ -1,0 +1,49 @@
+"""The page about JWT-SVIDs: each block does what the page says, against an agent."""
+
+import os
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authsec_sdk.testing import FakeWorkloadAPI, TestCA
+from authsec_sdk.workloadapi import JWTSource
+
+ROOT = Path(__file__).resolve().parents[2]
+SEND, CHECK, IN_TESTS = re.findall(
+    r"^```python\n(.*?)^```$", (ROOT / "docs/how-to/jwt.md").read_text(), re.MULTILINE | re.DOTALL
+)
+
+
+def test_send(fake_workload_api: FakeWorkloadAPI) -> None:
+    env = {"PATH": os.environ["PATH"], "SPIFFE_ENDPOINT_SOCKET": fake_workload_api.address, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", SEND], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "spiffe://example.org/workload calls payments with 1 header\n", done.stderr
+
+
+def test_check(fake_workload_api: FakeWorkloadAPI, spiffe_ca: TestCA) -> None:
+    names: dict[str, Any] = {}
+    exec(CHECK, names)
+    caller, ca = names["caller"], spiffe_ca.tokens
+    with JWTSource(fake_workload_api.address) as source:
+        assert caller(source, f"Bearer {ca.jwt_token('/frontend', ['payments'])}").path == "/frontend"
+        for header, why in (
+            ("Basic abc", "Bearer"),
+            ("Bearer abc", "Malformed"),
+            (f"Bearer {ca.jwt_token('/frontend', ['other'])}", "AudMismatch"),
+            (f"Bearer {ca.jwt_token('/frontend', ['payments'], ttl=timedelta(hours=-1))}", "Expired"),
+            (f"Bearer {ca.jwt_token('/intruder', ['payments'])}", "not allowed here"),
+            (f"Bearer {TestCA('other.test').tokens.jwt_token('/frontend', ['payments'])}", "not allowed here"),
+        ):
+            with pytest.raises(PermissionError, match=why):
+                caller(source, header)
+
+
+def test_in_tests() -> None:
+    exec(IN_TESTS, {})
