@@ -2,13 +2,13 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import SimpleNamespace
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from integration_contract.https import https_server, started
 from integration_contract.loops import LoopThread
 from integration_contract.pair import Exchange, Pair
 
@@ -39,42 +39,16 @@ async def echo(request: web.Request) -> web.StreamResponse:
     return web.Response(text=caller)
 
 
-async def started(site: web.BaseSite) -> int:
-    await site.start()
-    server: Any = site._server
-    port: int = server.sockets[0].getsockname()[1]
-    return port
-
-
 class AiohttpPair(Pair):
     """aiohttp calling aiohttp.web, each on a loop of its own."""
 
     def __init__(self, loop: str) -> None:
         self.loop = loop
 
-    @contextmanager
-    def serve(self, source: Any, authorizer: Any, on_rejected: Any = None, handler: Any = echo) -> Iterator[Any]:
-        served = SimpleNamespace(hits=0)
-
-        async def counted(request: web.Request) -> web.StreamResponse:
-            served.hits += 1
-            answer: web.StreamResponse = await handler(request)
-            return answer
-
-        async def set_up() -> web.AppRunner:
-            app = web.Application()
-            app.router.add_route("*", "/{path:.*}", counted)
-            runner = web.AppRunner(app, shutdown_timeout=1)
-            await runner.setup()
-            served.port = await started(mtls_site(runner, source, authorizer, "127.0.0.1", 0, on_rejected=on_rejected))
-            return runner
-
-        with LoopThread(self.loop) as thread:
-            runner = thread.run(set_up)
-            try:
-                yield served
-            finally:
-                thread.run(runner.cleanup)
+    def serve(
+        self, source: Any, authorizer: Any, on_rejected: Any = None, handler: Any = echo
+    ) -> AbstractContextManager[Any]:
+        return https_server(source, authorizer, on_rejected, handler=handler, loop=self.loop)
 
     @contextmanager
     def connect(
@@ -158,13 +132,6 @@ def test_websockets_keep_the_policy_and_tell_the_peer(world: Any, pair: AiohttpP
 
 
 def test_connections_are_kept_and_their_peer_is_known_after_release(world: Any, pair: AiohttpPair) -> None:
-    seen = set()
-
-    async def remember(request: web.Request) -> web.Response:
-        assert request.transport is not None
-        seen.add(request.transport.get_extra_info("peername"))
-        return web.Response()
-
     async def ask(session: aiohttp.ClientSession, url: str) -> list[SpiffeID]:
         peers = []
         for _ in range(3):
@@ -173,10 +140,10 @@ def test_connections_are_kept_and_their_peer_is_known_after_release(world: Any, 
             peers.append(peer_spiffe_id(response))
         return peers
 
-    with pair.serve(world.payments, authorize_id(world.frontend_id), handler=remember) as served:
+    with pair.serve(world.payments, authorize_id(world.frontend_id)) as served:
         with session_of(pair, world, served.port) as run:
             assert run(ask) == [world.payments_id] * 3
-    assert len(seen) == 1
+    assert len(served.connections) == 1
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "ws://127.0.0.1:9/"])

@@ -27,7 +27,7 @@ class LoopThread:
     def __enter__(self) -> Self:
         self.portal: BlockingPortal = self._starting.__enter__()
         self._tasks = self._count()
-        self._sockets = descriptors()["socket"]
+        self._sockets = self.portal.call(self._watched)
         return self
 
     def run(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
@@ -50,13 +50,20 @@ class LoopThread:
                 time.sleep(0.01)
             # Loops close TLS connections some turns after they are told to: an application's loop has those turns.
             deadline = time.monotonic() + 1
-            while descriptors()["socket"] > self._sockets and time.monotonic() < deadline:
+            while self.portal.call(self._watched) > self._sockets and time.monotonic() < deadline:
                 time.sleep(0.01)
             self.portal.call(anyio.sleep, 0.01)
         finally:
             self._starting.__exit__(None, None, None)
         if error is None:
             assert left <= 0, f"{left} tasks left behind"
+
+    async def _watched(self) -> int:
+        """Count what the loop waits for; where it does not tell, every socket of the process."""
+        selector = getattr(asyncio.get_running_loop(), "_selector", None) if self._asyncio else None
+        if selector is not None:
+            return len(selector.get_map())
+        return descriptors()["socket"]
 
     def _count(self) -> int:
         if not self._asyncio:
