@@ -193,7 +193,9 @@ class _WithPeer:
             self._extensions["tls"] = _tls_extension(ssl_object)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["extensions"] = {**(scope.get("extensions") or {}), **self._extensions}
+        # A copy for each request: what one handler does to its scope is nothing to the next on this connection.
+        ours = {name: dict(values) for name, values in self._extensions.items()}
+        scope["extensions"] = {**(scope.get("extensions") or {}), **ours}
         await self._app(scope, receive, send)
 
 

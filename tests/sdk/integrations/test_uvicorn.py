@@ -52,6 +52,18 @@ def test_identities_rotate_and_removed_roots_are_refused(world: Any, serve: Any,
                 assert client.get(server.url).status_code == 200
 
 
+def test_what_a_handler_writes_into_its_scope_ends_with_it(world: Any, serve: Any, http: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = str(scope["extensions"]["spiffe"]["peer"]).encode()
+        scope["extensions"]["spiffe"]["peer"] = "spiffe://example.org/admin"
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    with serve(app, http=http) as server, mtls_client(world.frontend, authorize_id(world.payments_id)) as client:
+        assert [client.get(server.url).text for _ in range(2)] == [str(world.frontend_id)] * 2
+
+
 def test_no_certificate_is_refused(world: Any, serve: Any) -> None:
     with serve() as server, httpx.Client(verify=unverified()) as client, pytest.raises(httpx.TransportError):
         client.get(server.url)
