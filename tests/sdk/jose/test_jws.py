@@ -109,7 +109,16 @@ def test_ecdsa_signatures_of_another_form_are_refused(signers: dict[str, MemoryS
     order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
     assert check_signature(signer.public_key, "ES256", raw, b"data")
     zero = bytes(32)
-    wrong = [b"", raw[:-1], raw + b"\0", b"\0" + raw, encode_dss_signature(r, s), bytes(64), raw[:32] + zero]
+    wrong = [
+        b"",
+        raw[:-1],
+        raw + b"\0",
+        b"\0" + raw,
+        encode_dss_signature(r, s),
+        bytes(64),
+        raw[:32] + zero,
+        raw[:32] + b"\0" + raw[32:],
+    ]
     wrong += [zero + raw[32:], b"\0" + raw[:32] + b"\0" + raw[32:], order.to_bytes(32, "big") + raw[32:], b"\xff" * 64]
     for signature in wrong:
         assert not check_signature(signer.public_key, "ES256", signature, b"data")
