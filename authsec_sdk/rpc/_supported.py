@@ -24,11 +24,12 @@ _NAMES = {
         "_receive_headers_frame",
         "_acknowledge_settings",
         "_terminate_connection",
-        "open_inbound_streams",
+        "_get_stream_by_id",
     ),
 }
 _H2_ATTRIBUTES = (
     "_closed_streams",
+    "_data_to_send",
     "_frame_dispatch_table",
     "decoder",
     "incoming_buffer",

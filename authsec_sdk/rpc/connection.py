@@ -130,6 +130,16 @@ class CallStream(grpclib.protocol.Stream):
             self.connection.flush()
         self.connection.headers_send_process()
 
+    def send_block_nowait(self, block: bytes, *, end_stream: bool) -> None:
+        """As `send_headers_nowait`, with a block of `fixed_block`."""
+        assert self.id is not None
+        if self.id not in self._h2_connection.streams:
+            raise StreamClosedError(self.id)
+        self._h2_connection.send_block(self.id, block, end_stream=end_stream)
+        if not self.defer:
+            self.connection.flush()
+        self.connection.headers_send_process()
+
     async def end(self) -> None:
         """Half-close. A no-op on a stream that is over: RFC 9113 8.1 lets a server finish first, and then no frame but
         PRIORITY, RST_STREAM and WINDOW_UPDATE may follow (5.1)."""

@@ -13,6 +13,7 @@ from h2.exceptions import H2Error
 from multidict import MultiDict
 
 from authsec_sdk.rpc.connection import CallStream
+from authsec_sdk.rpc.http2 import fixed_block
 from authsec_sdk.rpc.limits import ServerLimits
 from authsec_sdk.rpc.receive import PREFIX, decode, receive_message
 from authsec_sdk.rpc.status import DETAILS_KEY, GRPCError, Status, encode_details
@@ -68,7 +69,11 @@ class ServerStream(grpclib.server.Stream[_RecvT, _SendT]):
     async def send_initial_metadata(self, *, metadata: Any = None) -> None:
         """Send headers. Raises: GRPCError when the client does not take them in time."""
         if self._stream.connection.write_ready.is_set():
-            await super().send_initial_metadata(metadata=metadata)
+            if metadata or self._send_initial_metadata_done:
+                await super().send_initial_metadata(metadata=metadata)
+            else:
+                self._stream.send_block_nowait(_RESPONSE, end_stream=False)
+                self._send_initial_metadata_done = True
             return
         try:
             async with asyncio.timeout(self.limits.send_timeout):
@@ -121,9 +126,12 @@ class ServerStream(grpclib.server.Stream[_RecvT, _SendT]):
             if self._broken:
                 self._stream.reset_nowait(ErrorCodes.CANCEL)
                 return
-            headers = [] if self._send_initial_metadata_done else response_headers()
-            headers += status_headers(status, message, details)
-            self._stream.send_headers_nowait([*headers, *(metadata or ())], end_stream=True)
+            if status is Status.OK and self._send_initial_metadata_done and not (message or metadata):
+                self._stream.send_block_nowait(_OK, end_stream=True)
+            else:
+                headers = [] if self._send_initial_metadata_done else response_headers()
+                headers += status_headers(status, message, details)
+                self._stream.send_headers_nowait([*headers, *(metadata or ())], end_stream=True)
             if self._stream.closable:
                 # The client has not ended its side. RFC 9113 8.1: NO_ERROR asks it to stop sending.
                 self._stream.reset_nowait(ErrorCodes.NO_ERROR)
@@ -151,3 +159,8 @@ def status_headers(status: GRPCStatus, message: str | None, details: Any = None)
     if details and status is not Status.OK:
         headers.append((DETAILS_KEY, encode_details(status, message, details)))
     return headers
+
+
+# What nearly every call is answered with.
+_RESPONSE = fixed_block(*response_headers())
+_OK = fixed_block(*status_headers(Status.OK, None))
