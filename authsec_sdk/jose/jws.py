@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeGuard
 
 from authsec_sdk.jose import base64url
@@ -24,6 +25,7 @@ MAX_TOKEN_BYTES: Final = 16 * 1024
 
 MAX_KEY_ID: Final = 256
 
+_MAX_CACHED_HEADER: Final = 1024
 _PLAIN: Final = frozenset({"alg", "kid", "typ"})
 _NEVER: Final = frozenset({"b64", "cty", "enc", "jku", "jwk", "x5c", "x5t", "x5t#S256", "x5u", "zip"})
 
@@ -92,8 +94,9 @@ def parse_jws(token: str, rules: HeaderRules) -> UnverifiedJWS:
     if token.count(".") != 2:
         raise InvalidTokenError(TokenFault.MALFORMED, "the token is not three parts with dots between (compact JWS)")
     header_text, payload_text, signature_text = token.split(".")
-    header = load_object(base64url.decode(header_text, "the header"), "the header")
-    algorithm, key_id, kind = _judge_header(header, rules)
+    # Keys sign thousands of tokens under one header; what was judged right once is right again.
+    read = _read_header if len(header_text) > _MAX_CACHED_HEADER else _read_header_once
+    algorithm, key_id, kind = read(header_text, rules)
     return UnverifiedJWS(
         algorithm,
         key_id,
@@ -116,6 +119,13 @@ def format_jws(claims: Mapping[str, object], kind: str | None, signer: Signer) -
     ]
     signed = ".".join(base64url.encode(part) for part in parts)
     return f"{signed}.{base64url.encode(signer.sign(signed.encode('ascii')))}"
+
+
+def _read_header(text: str, rules: HeaderRules) -> tuple[SignatureAlgorithm, str | None, str | None]:
+    return _judge_header(load_object(base64url.decode(text, "the header"), "the header"), rules)
+
+
+_read_header_once = lru_cache(maxsize=256)(_read_header)  # bounded by count and by length; refusals are not kept
 
 
 def _judge_header(

@@ -172,6 +172,20 @@ def test_no_kind_of_token_is_taken_for_another(craft: Craft, kind: Any, rules: H
         assert fault(token, rules) is TokenFault.WRONG_TYPE  # a `typ` of null is not an absent one
 
 
+def test_a_header_judged_by_some_rules_is_not_judged_by_others(craft: Craft) -> None:
+    token = craft({"alg": "ES256", "kid": "a", "typ": "wit+jwt", "x": 1}, CLAIMS)
+    for _ in range(2):
+        assert parse_jws(token, LOOSE).type == "wit+jwt"
+        assert fault(token) is TokenFault.HEADER_NOT_ALLOWED
+
+
+def test_headers_too_long_to_be_remembered_are_judged_all_the_same(craft: Craft) -> None:
+    long = {"alg": "ES256", "kid": "a", "typ": "wit+jwt", "x": "x" * 2000}
+    assert parse_jws(craft(long, CLAIMS), LOOSE).key_id == "a"
+    assert fault(craft(long, CLAIMS)) is TokenFault.HEADER_NOT_ALLOWED
+    assert fault(craft({**long, "crit": []}, CLAIMS), LOOSE) is TokenFault.CRITICAL
+
+
 @pytest.mark.parametrize(
     "text",
     [
