@@ -166,7 +166,8 @@ def test_a_child_that_changed_its_user_reads_no_key_of_the_parents(fake: FakeWor
     """The attack: read whatever the agent sends to the parent, from every descriptor that the parent read it from."""
     program = """
         with X509Source(address) as source:
-            serial = source.x509_context.svid.leaf.serial_number
+            known = source.x509_context
+            serial = known.svid.leaf.serial_number
             inherited = sockets()
             stop, tell = os.pipe()
 
@@ -194,9 +195,9 @@ def test_a_child_that_changed_its_user_reads_no_key_of_the_parents(fake: FakeWor
             pid = in_child(child)
             print("forked", flush=True)
             for _ in range(20):
-                known = source.x509_context
                 sys.stdin.readline()
-                assert source.wait(20, newer_than=known).svid.leaf.serial_number != serial
+                known = source.wait(20, newer_than=known)
+                assert known.svid.leaf.serial_number != serial
                 print("renewed", flush=True)
             os.write(tell, b"x")
             assert ended(pid) == 0
