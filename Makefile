@@ -8,6 +8,8 @@ UV := $(BIN)/uv
 SOURCES := authsec_sdk icp_server icp_agent icp_common demo
 CODE := $(SOURCES) tests bench examples tools
 WORKERS ?= auto
+# What the users' lock is for: both daemons, the command line, and the two integrations that the demo runs on.
+USERS_EXTRAS := --extra agent --extra cli --extra httpx --extra server --extra uvicorn
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo test check format lint types imports unit soak interop proto bench lock docs clean
@@ -81,7 +83,7 @@ docs: $(VENV)/.developers ## Run the documentation's code and follow its links
 lock: $(VENV)/.made ## Resolve the locks again
 	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" requirements-uv.in -o requirements-uv.txt
 	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" requirements-go.in -o requirements-go.txt
-	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" --all-extras pyproject.toml -o requirements.txt
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" $(USERS_EXTRAS) pyproject.toml -o requirements.txt
 	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" --all-extras --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 
 clean: ## Remove what the other targets made
