@@ -48,8 +48,7 @@ def list_(arguments: Sequence[str]) -> int:
             count = len(answer.agents)
             console.out(f"Found {count} attested {plural(count, 'agent', 'agents')}:\n")
             for agent in answer.agents:
-                for line in agent_lines(agent):
-                    console.out(line)
+                console.record(agent_lines(agent))
 
     return command.run(arguments, talk)
 
@@ -93,10 +92,8 @@ def show(arguments: Sequence[str]) -> int:
             console.json(agent)
             return
         console.out("Found an attested agent given its SPIFFE ID\n")
-        for line in agent_lines(agent):
-            console.out(line)
-        for selector in agent.selectors:
-            console.out(f"Selectors         : {selector.type}:{selector.value}")
+        console.record(agent_lines(agent))
+        console.record(f"Selectors         : {selector.type}:{selector.value}" for selector in agent.selectors)
 
     return command.run(arguments, talk)
 

@@ -36,8 +36,7 @@ def show(arguments: Sequence[str]) -> int:
         count = len(entries)
         console.out(f"Found {count} {plural(count, 'entry', 'entries')}")
         for entry in entries:
-            for line in entry_lines(entry):
-                console.out(line)
+            console.record(entry_lines(entry))
 
     return command.run(arguments, talk)
 

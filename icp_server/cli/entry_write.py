@@ -156,13 +156,11 @@ def _print_results(console: Console, results: Sequence[_Result], verb: str) -> N
     failed = [result for result in results if result.status.code]
     for result in results:
         if not result.status.code:
-            for line in entry_lines(result.entry):
-                console.out(line)
+            console.record(entry_lines(result.entry))
     for result in failed:
         code, message = status_name(result.status.code), quote(result.status.message)
         console.err(f"Failed to {verb} the following entry (code: {code}, msg: {message}):")
-        for line in entry_lines(result.entry):
-            console.err(line)
+        console.record(entry_lines(result.entry), failed=True)
     if failed:
         raise CommandError(f"failed to {verb} one or more entries")
 

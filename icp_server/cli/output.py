@@ -4,6 +4,7 @@ import datetime
 import json
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -35,6 +36,15 @@ class Console:
     def err(self, text: str = "") -> None:
         """Write a line to standard error."""
         self.stderr.write(text + "\n")
+
+    def record(self, lines: Iterable[str], *, failed: bool = False) -> None:
+        """Write the lines of a record, to standard error if it failed.
+
+        An agent chooses its version and whoever makes an entry its hint: neither adds a line or moves the terminal.
+        """
+        write = self.err if failed else self.out
+        for line in lines:
+            write(printable(line))
 
     def json(self, message: Message) -> None:
         """Write `message` as one line of JSON."""
@@ -74,6 +84,11 @@ _SHORT_ESCAPES = {
     "\t": "\\t",
     "\v": "\\v",
 }
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would act on instead of showing it."""
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
 
 
 def _escaped(character: str) -> str:

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from cryptography import x509
 
+from authsec_sdk.proto.spire import agent_grpc, agent_pb2
 from authsec_sdk.spiffe import TrustDomain, parse_bundle_document
 from icp_server.cli import main
 
@@ -183,6 +184,24 @@ async def test_node_entries_have_the_server_as_their_parent(cli: CLI) -> None:
     )
     entry = result.json["results"][0]["entry"]
     assert entry["parent_id"] == {"trust_domain": "example.org", "path": "/spire/server"}
+
+
+async def test_an_agent_cannot_write_on_the_operators_terminal(cli: CLI, live: Any) -> None:
+    node = await live.caller(await live.attest())
+    await agent_grpc.AgentStub(node).PostStatus(
+        agent_pb2.PostStatusRequest(agent_version="1\x1b[2J\nBanned            : true\u202e\u009b")
+    )
+    for command in ("agent list", "agent show -spiffeID " + await _only_agent(cli)):
+        shown = (await cli(command)).out
+        assert "Agent version     : 1\\x1b[2J\\nBanned            : true\\u202e\\u009b\n" in shown
+        assert "\x1b" not in shown
+    hinted = await cli("entry create", *WEB, "-hint", "a\nAdmin                   : true")
+    assert "Hint                    : a\\nAdmin " in hinted.out
+
+
+async def _only_agent(cli: CLI) -> str:
+    (agent,) = (await cli("agent list", "-output", "json")).json["agents"]
+    return f"spiffe://{agent['id']['trust_domain']}{agent['id']['path']}"
 
 
 async def test_entries_by_a_file(cli: CLI, tmp_path: Path) -> None:
