@@ -2,15 +2,20 @@
 
 ``mtls_client`` and ``mtls_async_client`` give ordinary ``httpx`` clients whose every connection presents the newest
 X509-SVID and is refused, before an application byte is sent, unless the server's SPIFFE ID satisfies the authorizer.
-The asynchronous one works on asyncio and trio.
+The asynchronous one works on asyncio and trio. Where one client calls several services, each destination can have an
+authorizer of its own::
+
+    mtls_client(source, {"payments.internal": authorize_id(PAYMENTS), "orders.internal:8443": authorize_id(ORDERS)})
 
 What is not checked: DNS names. The server is known by its SPIFFE ID alone, so the host in a URL says where to connect
 and not whom to trust. A connection that is already open keeps the identities it was made with; httpx drops an idle one
 after ``keepalive_expiry`` seconds (5 unless ``limits`` says otherwise).
 """
 
+import re
 import ssl
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import httpx
 
@@ -24,10 +29,15 @@ __all__ = [
     "AsyncMTLSTransport",
     "InsecureURLError",
     "MTLSTransport",
+    "UnnamedDestinationError",
     "mtls_async_client",
     "mtls_client",
     "peer_spiffe_id",
 ]
+
+T = TypeVar("T")
+
+_DESTINATION = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:*%\\\[\]]+)(:[1-9][0-9]{0,4})?")
 
 # Each of these would build connections of its own, beside the transport that holds the policy.
 _NOT_OURS_TO_PASS = ("cert", "mounts", "proxy", "transport", "trust_env", "verify", "app")
@@ -36,6 +46,10 @@ _OF_TRANSPORTS = ("http1", "http2", "limits", "local_address", "retries", "socke
 
 class InsecureURLError(CallerError, httpx.UnsupportedProtocol):
     """A request, or a redirect, left https: nothing was sent, because no identity would have been checked."""
+
+
+class UnnamedDestinationError(CallerError, httpx.UnsupportedProtocol):
+    """A request, or a redirect, went where no authorizer is named for: nothing was sent."""
 
 
 class MTLSTransport(httpx.HTTPTransport):
@@ -68,9 +82,39 @@ class AsyncMTLSTransport(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
+class _ByDestination(httpx.BaseTransport):
+    """A transport, and so a pool and a policy, for each destination; any other is refused."""
+
+    def __init__(self, transports: Mapping[tuple[str, int], MTLSTransport]) -> None:
+        self._transports = transports
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        _require_https(request)
+        return _named(self._transports, request.url).handle_request(request)
+
+    def close(self) -> None:
+        for transport in self._transports.values():
+            transport.close()
+
+
+class _AsyncByDestination(httpx.AsyncBaseTransport):
+    """:class:`_ByDestination` for ``httpx.AsyncClient``."""
+
+    def __init__(self, transports: Mapping[tuple[str, int], AsyncMTLSTransport]) -> None:
+        self._transports = transports
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        _require_https(request)
+        return await _named(self._transports, request.url).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+
+
 def mtls_client(
     source: X509ContextSource,
-    authorizer: Authorizer,
+    authorizer: Authorizer | Mapping[str, Authorizer],
     *,
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     on_rejected: RejectionHook | None = None,
@@ -82,7 +126,11 @@ def mtls_client(
     ``httpx.HTTPTransport`` (``retries``, ``uds``, …). Proxies, ``verify`` and ``cert`` are refused, and proxy variables
     of the environment are not read: each would open connections that the policy does not see.
 
+    ``authorizer`` is one for all servers, or a mapping that names one for each destination, ``"host"`` (on port 443) or
+    ``"host:port"``. Connections are then pooled apart, and requests and redirects to any other destination refused.
+
     Raises:
+        UnnamedDestinationError: from a request, when its URL or a redirect leads to a destination without authorizer.
         InsecureURLError: from a request, when its URL or a redirect is not https.
         httpx.ConnectError: from a request, when the server is refused; the ``PeerVerificationError`` with the ID seen
             and what was wanted is in its ``__cause__`` chain.
@@ -90,14 +138,23 @@ def mtls_client(
 
     """
     _refuse_foreign(options)
-    context = mtls_client_context(source, authorizer, minimum_version=minimum_version, on_rejected=on_rejected)
-    transport = MTLSTransport(context, **_of_transport(options))
+    of_transport = _of_transport(options)
+
+    def guarded_by(one: Authorizer) -> MTLSTransport:
+        context = mtls_client_context(source, one, minimum_version=minimum_version, on_rejected=on_rejected)
+        return MTLSTransport(context, **of_transport)
+
+    transport: httpx.BaseTransport
+    if isinstance(authorizer, Mapping):
+        transport = _ByDestination({where: guarded_by(one) for where, one in _destinations(authorizer)})
+    else:
+        transport = guarded_by(authorizer)
     return httpx.Client(transport=transport, trust_env=False, **options)
 
 
 def mtls_async_client(
     source: X509ContextSource,
-    authorizer: Authorizer,
+    authorizer: Authorizer | Mapping[str, Authorizer],
     *,
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     on_rejected: RejectionHook | None = None,
@@ -110,8 +167,17 @@ def mtls_async_client(
 
     """
     _refuse_foreign(options)
-    context = mtls_client_context(source, authorizer, minimum_version=minimum_version, on_rejected=on_rejected)
-    transport = AsyncMTLSTransport(context, **_of_transport(options))
+    of_transport = _of_transport(options)
+
+    def guarded_by(one: Authorizer) -> AsyncMTLSTransport:
+        context = mtls_client_context(source, one, minimum_version=minimum_version, on_rejected=on_rejected)
+        return AsyncMTLSTransport(context, **of_transport)
+
+    transport: httpx.AsyncBaseTransport
+    if isinstance(authorizer, Mapping):
+        transport = _AsyncByDestination({where: guarded_by(one) for where, one in _destinations(authorizer)})
+    else:
+        transport = guarded_by(authorizer)
     return httpx.AsyncClient(transport=transport, trust_env=False, **options)
 
 
@@ -143,6 +209,41 @@ def _refuse_foreign(options: dict[str, Any]) -> None:
 def _of_transport(options: dict[str, Any]) -> dict[str, Any]:
     """Take out what a transport is told: given one, ``httpx.Client`` passes over these without a word."""
     return {name: options.pop(name) for name in _OF_TRANSPORTS if name in options}
+
+
+def _destinations(authorizers: Mapping[str, Authorizer]) -> list[tuple[tuple[str, int], Authorizer]]:
+    """Return the destinations of a mapping as host and port, each with its authorizer."""
+    named: dict[tuple[str, int], Authorizer] = {}
+    for text, authorizer in authorizers.items():
+        if not _DESTINATION.fullmatch(text):
+            raise CallerError(f"destination {text!r}: want 'host' or 'host:port', and nothing else")
+        try:
+            url = httpx.URL(f"https://{text}")
+        except httpx.InvalidURL as error:
+            raise CallerError(f"destination {text!r}: {error}") from error
+        if _destination(url)[1] > 65535:
+            raise CallerError(f"destination {text!r}: no such port")
+        if _destination(url) in named:
+            raise CallerError(f"destination {text!r} is named twice")
+        named[_destination(url)] = authorizer
+    if not named:
+        raise CallerError("no destinations: every request would be refused; name at least one")
+    return list(named.items())
+
+
+def _destination(url: httpx.URL) -> tuple[str, int]:
+    return url.raw_host.decode("ascii").lower(), url.port or 443
+
+
+def _named(transports: Mapping[tuple[str, int], T], url: httpx.URL) -> T:
+    transport = transports.get(_destination(url))
+    if transport is None:
+        raise UnnamedDestinationError(
+            f"refused to send to {_destination(url)[0]}:{_destination(url)[1]}: this client has no authorizer for that "
+            "destination; add one to the mapping it is made with, and if a redirect led here, correct it at the server "
+            "that sent it"
+        )
+    return transport
 
 
 def _require_https(request: httpx.Request) -> None:
