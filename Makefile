@@ -57,6 +57,7 @@ imports: $(VENV)/.developers
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.developers
+	@$(BIN)/python -m tools.system_packages
 	@$(BIN)/python -m tools.ensure_go
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
