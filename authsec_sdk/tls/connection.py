@@ -9,6 +9,7 @@ library. The same attribute is how a connection is ended from outside (`end_conn
 from __future__ import annotations
 
 import copy
+import socket
 import ssl
 import threading
 import time
@@ -94,7 +95,8 @@ class HandshakeGate:
             # From here on OpenSSL's object itself does not show the inner context either.
             raw.context = owner._spiffe_context
             owner._peer_spiffe_id = peer
-            owner._sslobj = raw
+            if owner._sslobj is self:  # else it was ended or closed meanwhile, and stays so
+                owner._sslobj = raw
 
     def _refused_by_openssl(self, error: ssl.SSLError) -> None:
         refusal = self._verifier.refused_by_openssl(error, self._generation)
@@ -198,6 +200,9 @@ class _Ended:
         raise ConnectionEndedError(self._text)
 
 
+_NOT_CONNECTED: Final = _Ended("connect() has failed: nothing is sent without TLS; connect again or close")
+
+
 def end_connections(generation: Generation, text: str) -> int:
     """End every connection of a generation: OpenSSL's objects, keys and all, are freed, and any use raises `text`.
 
@@ -235,6 +240,7 @@ class _PeerKnown:
         return generation.add(self)
 
     def _switch(self, context: object) -> None:
+        """Take another context for a handshake that is under way, or that has not begun."""
         from authsec_sdk.tls.context import SpiffeSSLContext
 
         if not isinstance(context, SpiffeSSLContext):
@@ -242,9 +248,10 @@ class _PeerKnown:
                 "a SPIFFE connection only takes another SpiffeSSLContext: any other has no policy"
             )
         gate = self._sslobj
-        if not isinstance(gate, HandshakeGate):
+        if isinstance(gate, HandshakeGate):
+            gate.switch(context)
+        elif gate is not None:
             raise ContextSettingError("the context of a connection can be changed during its handshake only")
-        gate.switch(context)
 
 
 class SpiffeSSLObject(_PeerKnown, ssl.SSLObject):
@@ -273,23 +280,38 @@ class SpiffeSSLSocket(_PeerKnown, ssl.SSLSocket):
 
     @context.setter
     def context(self, context: ssl.SSLContext) -> None:
-        if self._sslobj is not None:
-            self._switch(context)
+        self._switch(context)
         self._context = context
 
-    def shutdown(self, how: int) -> None:
-        """Shut down one or both directions of the socket; it carries nothing more afterwards.
+    # The standard library sets `_sslobj` to None where TLS ends or never began, and from then on sends what it is given
+    # as plaintext, as long as the socket below is open. Not so here, not for an instant between two threads either.
 
-        The standard library drops TLS here and leaves the socket: what is sent next would go out as plaintext.
-        """
-        super().shutdown(how)
-        self._sslobj = _Ended("this connection was shut down")
+    def shutdown(self, how: int) -> None:
+        """Shut down one or both directions of the socket; it carries nothing more afterwards."""
+        self._checkClosed()  # type: ignore[attr-defined]  # private, as the two below
+        if self._sslobj is not None:
+            self._sslobj = _Ended("this connection was shut down")
+        socket.socket.shutdown(self, how)
+
+    def _real_close(self) -> None:
+        if self._sslobj is not None:
+            self._sslobj = _Ended("this connection is closed")
+        try:
+            socket.socket._real_close(self)  # type: ignore[attr-defined]
+        finally:
+            self._sslobj = None
 
     def _real_connect(self, addr: Any, connect_ex: bool) -> Any:
+        if self._sslobj is _NOT_CONNECTED:
+            self._sslobj = None
         try:
-            return super()._real_connect(addr, connect_ex)  # type: ignore[misc]  # private, see selftest
-        except ssl.SSLError:
-            self.close()  # for the same reason: the standard library leaves it connected, and without TLS
+            return super()._real_connect(addr, connect_ex)  # type: ignore[misc]
+        except (OSError, ValueError) as error:
+            if self._sslobj is None:
+                if self._connected or isinstance(error, ssl.SSLError):  # type: ignore[attr-defined]
+                    self.close()
+                else:  # the network may still be connecting: a timeout, or a socket that does not block
+                    self._sslobj = _NOT_CONNECTED
             raise
 
 

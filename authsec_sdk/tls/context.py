@@ -77,7 +77,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         self._lock = threading.Lock()
         self._generations = generations
         self._verifier = verifier
-        self._ready: tuple[Built, Generation] | None = None
+        self._ready: tuple[Built, Settings, Generation] | None = None
         options = ssl.Options(_of_base("options").__get__(self)) | REQUIRED_OPTIONS | settings.options
         self._settings = replace(settings, options=options)
         # The facade's own context mirrors the settings, so that reading them needs nothing further.
@@ -169,12 +169,11 @@ class SpiffeSSLContext(ssl.SSLContext):
         Raises:
             IdentityUnavailableError: there is none. An `ssl.SSLError`, which servers survive.
         """
-        ready, generations = self._ready, self._generations
-        if ready is not None and ready[0] is generations.built:
+        ready, generations, settings = self._ready, self._generations, self._settings
+        if ready is not None and ready[0] is generations.built and ready[1] is settings:
             generations.check_source()
-            return ready[1]
+            return ready[2]
         try:
-            settings = self._settings
             generation = generations.current(settings)
         except IdentityUnavailableError:
             raise
@@ -182,7 +181,7 @@ class SpiffeSSLContext(ssl.SSLContext):
             raise IdentityUnavailableError(error) from error
         built = generations.built
         if built is not None and built.generations.get(settings) is generation:
-            self._ready = (built, generation)
+            self._ready = (built, settings, generation)
         return generation
 
     # --- what libraries set: the protocol ---------------------------------------------------------------------------
@@ -190,7 +189,6 @@ class SpiffeSSLContext(ssl.SSLContext):
     def _set(self, **changes: Any) -> None:
         with self._lock:
             self._settings = replace(self._settings, **changes)
-            self._ready = None
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         """Offer these protocols from the next connection on."""
@@ -245,7 +243,10 @@ class SpiffeSSLContext(ssl.SSLContext):
     def set_ciphers(self, cipherlist: str, /) -> None:
         """Choose among the TLS 1.2 suites with forward secrecy and authenticated encryption."""
         trial = ssl.SSLContext(self.role.protocol)
+        level = trial.security_level
         trial.set_ciphers(cipherlist)
+        if trial.security_level < level:
+            raise ContextSettingError("@SECLEVEL would let weak keys and signatures into the peer's chain")
         check_cipher_list(trial.get_ciphers())
         super().set_ciphers(cipherlist)
         self._set(ciphers=cipherlist)
@@ -270,8 +271,8 @@ class SpiffeSSLContext(ssl.SSLContext):
         """Called in a server's handshake with the connection, the name asked for, and this context.
 
         It may set the connection's `context` to another server's `SpiffeSSLContext`: identity, trust and policy then
-        change together. Whether a certificate is asked for stays as it was, and where the new context requires one
-        that is missing, the peer is refused.
+        change together. Whether a certificate is asked for, and which versions are spoken, stays as it was; where the
+        new context requires a certificate that is missing, or TLS 1.3 where it is 1.2, the peer is refused.
         """
         return self._settings.sni_callback
 

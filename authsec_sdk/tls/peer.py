@@ -52,6 +52,10 @@ class RawTLS(Protocol):
         """The chain that the peer sent, leaf first; None if there is none."""
         ...
 
+    def version(self) -> str | None:
+        """The protocol version agreed on."""
+        ...
+
     def getpeercert(self, binary_form: bool, /) -> bytes | None:
         """The peer's certificate as DER."""
         ...
@@ -116,6 +120,8 @@ class PeerVerifier:
         try:
             if raw.session_reused:
                 raise UntrustedPeerError("the TLS session was resumed, so nothing proves who the peer is now")
+            if raw.version() != "TLSv1.3" and not generation.settings.allows_tls12:
+                raise UntrustedPeerError("TLS 1.2 was agreed on before an SNI callback chose a context for 1.3")
             if self._verifies_chain:
                 chain = tuple(
                     [certificate.public_bytes(ENCODING_DER) for certificate in raw.get_verified_chain() or ()]

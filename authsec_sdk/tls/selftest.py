@@ -31,6 +31,7 @@ _RAW: Final = (
     "owner",
     "read",
     "session_reused",
+    "version",
     "write",
 )
 

@@ -31,6 +31,10 @@ REQUIRED_OPTIONS: Final = (
 )
 """Options that stay set."""
 
+# By their numbers, since `ssl` has no names for them: OpenSSL's NO_EXTENDED_MASTER_SECRET (RFC 7627: without it two TLS
+# 1.2 sessions of different peers can be made to share a secret) and ALLOW_UNSAFE_LEGACY_RENEGOTIATION (RFC 5746).
+_REFUSED_OPTIONS: Final = 1 << 0 | 1 << 18
+
 REQUIRED_VERIFY_FLAGS: Final = ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
 """An authority of a bundle is trusted as it is; it need not be self-signed (Trust Domain and Bundle, section 4.1.3)."""
 
@@ -93,7 +97,7 @@ def check_version(value: int) -> ssl.TLSVersion:
 
 
 def check_options(value: int) -> ssl.Options:
-    """Return options that keep the required ones set.
+    """Return options that keep the required ones set, and none that weakens TLS 1.2.
 
     Raises:
         ContextSettingError: they do not.
@@ -102,6 +106,8 @@ def check_options(value: int) -> ssl.Options:
     missing = REQUIRED_OPTIONS & ~options
     if missing:
         raise ContextSettingError(f"a SPIFFE context keeps {missing!r} set: every connection verifies its peer anew")
+    if value & _REFUSED_OPTIONS:
+        raise ContextSettingError("a SPIFFE context keeps extended master secrets and secure renegotiation")
     return options
 
 

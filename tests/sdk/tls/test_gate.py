@@ -3,8 +3,10 @@
 import contextlib
 import gc
 import io
+import select
 import socket
 import ssl
+import sys
 import threading
 import weakref
 
@@ -18,6 +20,7 @@ from authsec_sdk.tls import (
     SpiffeSSLContext,
     peer_spiffe_id,
 )
+from authsec_sdk.tls.connection import end_connections
 
 NOBODY = authorize_id("spiffe://a.test/nobody")
 
@@ -191,6 +194,102 @@ def test_a_socket_whose_connect_was_refused_is_closed_and_not_left_without_tls(w
             with pytest.raises(OSError, match="Bad file descriptor"):
                 tls.send(b"secret in plaintext")
         assert server.served == []
+
+
+@pytest.fixture
+def silent():
+    """A listening server that never says a word; `heard` tells what it was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def heard(listener):
+    with listener.accept()[0] as peer:
+        peer.settimeout(30)
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while data := peer.recv(1 << 16):
+                received += data
+        return received
+
+
+def test_a_socket_whose_handshake_in_connect_timed_out_is_closed_and_not_left_without_tls(world, silent):
+    with world.client().wrap_socket(socket.socket()) as tls:
+        tls.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            tls.connect(silent.getsockname())
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            tls.send(b"secret in plaintext")
+    assert b"secret" not in heard(silent)
+
+
+def test_a_socket_whose_connect_did_not_end_sends_nothing_and_may_connect_again(world, serve_blocking, silent):
+    with world.client().wrap_socket(socket.socket(), do_handshake_on_connect=False) as tls:
+        tls.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            tls.connect(silent.getsockname())  # the kernel goes on connecting, and will have a connection soon
+        select.select([], [tls], [], 30)
+        for use in (lambda: tls.send(b"secret in plaintext"), lambda: tls.sendall(b"secret"), lambda: tls.recv(1)):
+            with pytest.raises(OSError):  # ours where connect() raised, the gate's where it came at once
+                use()
+    assert b"secret" not in heard(silent)
+    with serve_blocking(world.server()) as server:
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            nobody = gone.getsockname()
+        with world.client().wrap_socket(socket.socket()) as tls:
+            with pytest.raises(ConnectionRefusedError):
+                tls.connect(nobody)
+            with pytest.raises(ConnectionEndedError, match="connect"):
+                tls.send(b"secret")
+            tls.connect(("127.0.0.1", server.port))
+            tls.sendall(b"ping")
+            assert tls.recv(100) == b"spiffe://a.test/client"
+
+
+@pytest.mark.parametrize("how", ["shutdown", "close"])
+def test_at_no_moment_of_its_end_a_socket_is_open_and_without_tls(world, serve_blocking, how):
+    """The standard library takes TLS off and closes then; what another thread sends in between is plaintext."""
+    at_the_system_call = []
+
+    def watch(_frame, event, function):
+        if event == "c_call" and getattr(function, "__name__", "") == how:
+            at_the_system_call.append(tls._sslobj)
+
+    with serve_blocking(world.server()) as server:
+        tls = world.client().wrap_socket(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+        sys.setprofile(watch)
+        try:
+            tls.shutdown(socket.SHUT_RDWR) if how == "shutdown" else tls.close()
+        finally:
+            sys.setprofile(None)
+        tls.close()
+    assert at_the_system_call
+    assert None not in at_the_system_call
+    assert tls.version() is None  # closed, it tells what any closed one tells
+
+
+def test_a_socket_that_is_not_connected_takes_no_context_without_a_policy(world, serve_blocking):
+    with serve_blocking(world.server()) as server, world.client(NOBODY).wrap_socket(socket.socket()) as tls:
+        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        with pytest.raises(ContextSettingError, match="no policy"):
+            tls.context = plain
+        tls.context = world.client()
+        tls.connect(("127.0.0.1", server.port))
+        assert str(tls.peer_spiffe_id) == "spiffe://a.test/server"
+
+
+def test_a_connection_that_was_ended_during_its_handshake_stays_so(world, begin):
+    server = world.server()
+    handshake = begin(server, world.client())
+    gate = handshake.server._sslobj
+    assert end_connections(server._generation(), "ended by a test") == 1
+    for _ in range(4):
+        for step in (handshake.client.do_handshake, gate.do_handshake):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                step()
+        handshake.move()
+    with pytest.raises(ConnectionEndedError, match="ended by a test"):
+        handshake.server.read()
 
 
 @pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR])

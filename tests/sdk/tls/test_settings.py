@@ -106,6 +106,45 @@ def test_ciphers_and_curve_reach_the_connection(world, shake):
         client.set_ciphers("no-such-cipher")
 
 
+def test_ciphers_do_not_lower_the_security_level(world):
+    """`@SECLEVEL` is part of a cipher list for OpenSSL, and decides which keys and signatures a chain may have."""
+    server = world.server(minimum_version=ssl.TLSVersion.TLSv1_2)
+    level = server.security_level
+    with pytest.raises(ContextSettingError, match="SECLEVEL"):
+        server.set_ciphers("ECDHE+AESGCM:@SECLEVEL=0")
+    assert server.security_level == server._generation().inner.security_level == level
+    server.set_ciphers(f"ECDHE+AESGCM:@SECLEVEL={level + 1}")
+    assert server._generation().inner.security_level == level + 1
+
+
+@pytest.mark.parametrize("option", [1 << 0, 1 << 18], ids=["no extended master secret", "unsafe renegotiation"])
+def test_options_that_weaken_tls12_are_refused(world, option):
+    server = world.server(minimum_version=ssl.TLSVersion.TLSv1_2)
+    with pytest.raises(ContextSettingError, match="extended master secrets"):
+        server.options |= option
+    assert not server.options & option
+
+
+def test_a_setting_made_while_another_thread_begins_a_connection_is_not_lost(world):
+    """What that connection got must not be taken for the newest by those after it."""
+    server = world.server()
+    generations = server._generations
+
+    class SetMeanwhile:
+        def __getattr__(self, name):
+            return getattr(generations, name)
+
+        def current(self, settings):
+            generation = generations.current(settings)
+            server._generations = generations
+            server.set_alpn_protocols(["h2"])  # as another thread at this very moment
+            return generation
+
+    server._generations = SetMeanwhile()
+    assert server._generation().settings.alpn == ()
+    assert server._generation().settings.alpn == ("h2",)
+
+
 def test_options_that_guard_verification_cannot_be_cleared(world):
     server = world.server()
     assert {ssl.OP_NO_TICKET, ssl.OP_NO_COMPRESSION, ssl.OP_NO_RENEGOTIATION} == set(REQUIRED_OPTIONS)

@@ -110,6 +110,24 @@ def test_a_context_that_requires_a_certificate_refuses_those_who_were_not_asked_
     assert "no certificate" in str(pipe.server_error)
 
 
+def test_a_context_that_demands_tls13_refuses_those_who_agreed_on_less_before(world, shake):
+    """OpenSSL settles the version before the callback: without this the default name's leniency would hold for all."""
+    lenient, strict = world.server(minimum_version=ssl.TLSVersion.TLSv1_2), world.server()
+
+    def choose(connection, name, _context):
+        if name == "strict.example":
+            connection.context = strict
+
+    lenient.sni_callback = choose
+    old, new = world.client(minimum_version=ssl.TLSVersion.TLSv1_2), world.client()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert shake(lenient, old, server_hostname="lenient.example").done
+    assert shake(lenient, new, server_hostname="strict.example").done
+    pipe = shake(lenient, old, server_hostname="strict.example")
+    assert isinstance(pipe.server_error, PeerVerificationError)
+    assert "1.3" in str(pipe.server_error)
+
+
 def test_only_a_servers_context_and_only_spiffe_ones(world, begin):
     handshake = begin(world.server(), world.client())
     for wrong in (world.client(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)):
