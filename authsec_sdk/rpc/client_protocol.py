@@ -14,6 +14,8 @@ from authsec_sdk.rpc.protocol import Http2Protocol
 from authsec_sdk.rpc.status import CallTerminatedError, Status
 
 WINDOW = 4 * MIB
+#: What may wait for a server that asks for answers (PING, SETTINGS) and does not read them; calls wait far below that.
+MAX_UNSENT = 4 * MIB
 # Streams of the server's own are forbidden by ENABLE_PUSH; 0 here would make h2 mistake late headers of a call that was
 # cancelled for one. Headers: more than a server's 16 KiB for requests, because of grpc-status-details-bin.
 BOUNDS = FrameBounds(
@@ -126,6 +128,13 @@ class ClientProtocol(Http2Protocol):
         """Note that the server lives, then act."""
         self.last_received = monotonic()
         super().data_received(data)
+
+    def fed(self) -> None:
+        """After each slice of input: does the server read its answers?"""
+        if self.connection.transport.get_write_buffer_size() > MAX_UNSENT:
+            error = CallTerminatedError(Status.UNAVAILABLE, "the server does not read what it asks for")
+            self.processor.terminate_all(error)
+            self.connection.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop the timer and end what is open."""

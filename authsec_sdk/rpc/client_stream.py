@@ -226,9 +226,12 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
     def _may_repeat(self, error: CallTerminatedError) -> bool:
         """RFC 9113 8.7: what the server says it did not begin may be sent again; gRPC calls it a transparent retry.
 
-        Only for calls with one request: it is at hand, and nobody else is about to send another.
+        Only for calls with one request: it is at hand, and nobody else is about to send another. And only without a
+        word of an answer: a server that answered has begun, whatever it says afterwards.
         """
-        return error.unprocessed and not self._cardinality.client_streaming and self._repeats < MAX_REPEATS
+        if not error.unprocessed or self._cardinality.client_streaming or self._repeats >= MAX_REPEATS:
+            return False
+        return self._stream.headers is None
 
     async def _repeat(self) -> None:
         self._repeats += 1

@@ -154,6 +154,8 @@ class Endpoint:
                         factory, sock=await self.address.dial(), ssl=self._ssl, server_hostname=hostname
                     )
             await protocol.wait_ready()
+            if not protocol.usable:  # else whoever calls would come back at once, and again, with no pause between
+                raise ConnectionError("the server greets with GOAWAY")
         except BaseException:
             for one in made:
                 if hasattr(one, "connection"):

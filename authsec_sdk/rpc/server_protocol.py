@@ -10,11 +10,9 @@ from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
     Frame,
-    GoAwayFrame,
     HeadersFrame,
     PingFrame,
     RstStreamFrame,
-    SettingsFrame,
 )
 
 from authsec_sdk.rpc.budget import Allowance, ByteBudget
@@ -98,18 +96,13 @@ class Meter:
                 if "END_HEADERS" not in frame.flags:
                     self.header_block_since = monotonic()
                 return
-            case ContinuationFrame() | GoAwayFrame():
+            case ContinuationFrame():
                 return
             case DataFrame():
                 if frame.data or "END_STREAM" in frame.flags:
                     return
-            case SettingsFrame() if "ACK" in frame.flags:
-                return
-            case PingFrame():
-                if "ACK" not in frame.flags:
-                    self._ping()
-                elif frame.opaque_data in {GOAWAY_PING, ALIVE_PING}:
-                    return
+            case PingFrame() if "ACK" not in frame.flags:
+                self._ping()
             case _:
                 pass
         if not self._control.take(monotonic()):

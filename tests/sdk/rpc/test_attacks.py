@@ -150,6 +150,9 @@ def control_frames() -> dict[str, bytes]:
         "padded empty data": DataFrame(1, pad_length=100, flags=["PADDED"]).serialize(),
         "window update": WindowUpdateFrame(0, window_increment=1).serialize(),
         "unasked ping ack": PingFrame(0, opaque_data=b"abcdefgh", flags=["ACK"]).serialize(),
+        "ping ack that the server waits for": PingFrame(0, opaque_data=b"goaway!!", flags=["ACK"]).serialize(),
+        "settings ack": SettingsFrame(0, flags=["ACK"]).serialize(),
+        "goaway": GoAwayFrame(0, last_stream_id=0).serialize(),
     }
 
 

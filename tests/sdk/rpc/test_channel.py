@@ -489,6 +489,61 @@ async def test_calls_the_server_did_not_begin_are_sent_again(echo: Any, path: Pa
         assert len(connections) == 2
 
 
+@pytest.mark.parametrize(
+    "denial",
+    [lambda n: RstStreamFrame(n, error_code=7), lambda n: GoAwayFrame(0, last_stream_id=n - 1)],
+    ids=["REFUSED_STREAM", "GOAWAY"],
+)
+async def test_a_call_that_was_answered_is_not_sent_again_whatever_the_server_says(
+    echo: Any, path: Path, denial: Any
+) -> None:
+    """Its handler ran: to send the call again could do twice what must be done once."""
+    requests = 0
+
+    async def script(s: Script) -> None:
+        nonlocal requests
+        s.settings()
+        while True:
+            stream = await s.request()
+            requests += 1
+            s.write(s.headers(stream, *GOOD), denial(stream))
+
+    async with played(path, script) as (channel, _):
+        error = await outcome(echo.EchoStub(channel).Unary(echo.Bytes(), timeout=20))
+        assert (error.status, requests) == (Status.UNAVAILABLE, 1)
+
+
+async def test_a_server_that_greets_with_goaway_is_not_called_in_a_circle(echo: Any, path: Path) -> None:
+    """Each connection works and none takes a call: that has to count as a failure, with its backoff."""
+
+    async def script(s: Script) -> None:
+        s.write(SettingsFrame(0), GoAwayFrame(0, last_stream_id=0))
+        await s.reader.read()
+
+    async with played(path, script) as (channel, connections):
+        error = await outcome(echo.EchoStub(channel).Unary(echo.Bytes(), timeout=20))
+        assert (error.status, len(connections)) == (Status.UNAVAILABLE, 1)
+        assert "GOAWAY" in str(error)
+
+
+async def test_a_server_that_asks_and_reads_no_answer_is_left(echo: Any, path: Path) -> None:
+    """Each of its PINGs has us keep an answer: that is bounded, or a server could fill its clients' memory."""
+    pings = PingFrame(0, opaque_data=b"abcdefgh").serialize() * 10_000
+
+    async def script(s: Script) -> None:
+        s.settings()
+        await s.request()
+        s.writer.transport.pause_reading()
+        while True:
+            s.write(pings)
+            await s.writer.drain()
+
+    async with played(path, script) as (channel, _):
+        error = await outcome(echo.EchoStub(channel).Unary(echo.Bytes()))
+        assert error.status is Status.UNAVAILABLE
+        assert "does not read" in str(error)
+
+
 async def test_calls_are_not_sent_again_for_ever_and_streams_never(echo: Any, path: Path) -> None:
     requests = 0
 
