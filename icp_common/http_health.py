@@ -41,10 +41,11 @@ Probe = Callable[[], Awaitable[HealthState]]
 class HealthListener:
     """Serves one probe for each path; 200 when healthy, 500 when not, the details as JSON in both cases."""
 
-    def __init__(self, probes: Mapping[str, Probe]) -> None:
+    def __init__(self, probes: Mapping[str, Probe], *, timeout: float = REQUEST_TIMEOUT) -> None:
         self._probes = dict(probes)
+        self._timeout = timeout
         self._server: asyncio.Server | None = None
-        self._open = 0
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Begin to serve; returns the address bound.
@@ -57,17 +58,23 @@ class HealthListener:
         return str(bound[0]), int(bound[1])
 
     async def close(self) -> None:
-        """Stop serving; idempotent."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
+        """Stop serving, also those who have not finished asking; idempotent."""
+        if self._server is None:
+            return
+        self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._server.wait_closed()
+        self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                if self._open > MAX_CONNECTIONS:
+            async with asyncio.timeout(self._timeout):
+                if len(self._serving) > MAX_CONNECTIONS:
                     writer.write(_response(503, b"", with_body=True))
                 else:
                     writer.write(await self._answer(reader))
@@ -75,10 +82,10 @@ class HealthListener:
         except (OSError, TimeoutError):
             pass  # the prober went away or never finished asking
         finally:
-            self._open -= 1
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+            self._serving.discard(task)
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         try:
