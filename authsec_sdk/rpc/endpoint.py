@@ -1,6 +1,7 @@
 """One address of a channel: where it is, the connection to it, and when it may be tried again."""
 
 import asyncio
+import ipaddress
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable
@@ -145,7 +146,10 @@ class Endpoint:
                     )
                 case TCPAddress(host, port):
                     # RFC 8305; uvloop's create_connection does not know it, and tries one address after another.
-                    eyeballs: Any = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
+                    # Not where there is nothing to race for: asyncio's race leaves the socket that just won open
+                    # when it is cancelled at that moment (to the garbage collector, which warns).
+                    racing = isinstance(loop, asyncio.BaseEventLoop) and not _is_literal(host)
+                    eyeballs: Any = {"happy_eyeballs_delay": 0.25} if racing else {}
                     _, protocol = await loop.create_connection(
                         factory, host, port, ssl=self._ssl, server_hostname=hostname, **eyeballs
                     )
@@ -201,3 +205,11 @@ class Endpoint:
         for protocol in self._protocols:
             if hasattr(protocol, "connection"):
                 protocol.connection.transport.abort()
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

@@ -227,6 +227,26 @@ async def test_closing_while_connecting_and_calling(echo: Any, path: Path, scrip
         assert (await outcome(stub.Unary(echo.Bytes()))).status is Status.CANCELLED
 
 
+async def test_closing_at_any_moment_of_connecting_leaves_no_socket_open() -> None:
+    """asyncio's race for the fastest address would, cancelled just when the socket connects."""
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for steps in range(14):
+            channel = Channel.tcp("127.0.0.1", port)
+            connecting = asyncio.ensure_future(channel.__connect__())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            connecting.cancel()
+            await channel.close()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await asyncio.sleep(0.01)
+            gc.collect()
+    server.close()
+    assert [str(warning.message) for warning in caught if issubclass(warning.category, ResourceWarning)] == []
+
+
 async def test_addresses_in_turn_and_around_one_that_is_gone(echo: Any) -> None:
     async with Server([echo.Echo()]) as one, Server([echo.Echo()]) as two:
         addresses = [await one.listen_tcp("127.0.0.1", 0), await two.listen_tcp("127.0.0.1", 0)]
