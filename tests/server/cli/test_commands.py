@@ -238,6 +238,15 @@ async def test_entries_by_a_file(cli: CLI, tmp_path: Path) -> None:
     assert "Deleted 1 entries successfully, but failed to delete 1 entries" in deleted.out
 
 
+async def test_a_file_of_entries_too_large_is_not_read(cli: CLI, tmp_path: Path) -> None:
+    file = tmp_path / "entries.json"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    result = await cli("entry create", "-data", str(file))
+    assert (result.code, result.out) == (1, "")
+    assert "is larger than" in result.err
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -260,12 +269,18 @@ async def test_entries_by_a_file(cli: CLI, tmp_path: Path) -> None:
             '{"entries": [{"spiffe_id": "spiffe://a/b", "parent_id": "spiffe://a/c", "entryExpiry": 1e30}]}',
             "'entryExpiry' cannot be a number",
         ),
+        (
+            '{"entries": [{"spiffe_id": "spiffe://a/b", "parent_id": "spiffe://a/c", "hint": "\\ud800"}]}',
+            "entry 1: ",
+        ),
+        ('{"entries": [{"selectors": [{"type": "unix", "value": "\\ud800"}]}]}', "surrogates not allowed"),
         ("[" * 100_000, "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
     ],
 )
-async def test_a_bad_file_of_entries_says_where(cli: CLI, tmp_path: Path, text: str, words: str) -> None:
+async def test_a_bad_file_of_entries_says_where(cli: CLI, tmp_path: Path, text: str | bytes, words: str) -> None:
     file = tmp_path / "entries.json"
-    file.write_text(text)
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
     result = await cli("entry create", "-data", str(file))
     assert (result.code, result.out) == (1, "")
     assert words in result.err
