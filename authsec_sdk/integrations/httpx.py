@@ -8,8 +8,9 @@ authorizer of its own::
     mtls_client(source, {"payments.internal": authorize_id(PAYMENTS), "orders.internal:8443": authorize_id(ORDERS)})
 
 What is not checked: DNS names. The server is known by its SPIFFE ID alone, so the host in a URL says where to connect
-and not whom to trust. A connection that is already open keeps the identities it was made with; httpx drops an idle one
-after ``keepalive_expiry`` seconds (5 unless ``limits`` says otherwise).
+and not whom to trust. A connection keeps the identities it was made with; after a rotation of ours, requests use new
+connections, and those under way end on their own. What the server rotates is seen when a connection is made:
+httpx drops an idle one after ``keepalive_expiry`` seconds (5 unless ``limits`` says otherwise).
 """
 
 import re
@@ -21,9 +22,9 @@ import httpx
 
 from authsec_sdk.authz import Authorizer
 from authsec_sdk.errors import CallerError
+from authsec_sdk.integrations._httpx_pools import AsyncRecycledPools, RecycledPools
 from authsec_sdk.spiffe import SpiffeID, X509ContextSource
 from authsec_sdk.tls import RejectionHook, SpiffeSSLContext, mtls_client_context
-from authsec_sdk.tls import peer_spiffe_id as _peer_of
 
 __all__ = [
     "AsyncMTLSTransport",
@@ -52,7 +53,7 @@ class UnnamedDestinationError(CallerError, httpx.UnsupportedProtocol):
     """A request, or a redirect, went where no authorizer is named for: nothing was sent."""
 
 
-class MTLSTransport(httpx.HTTPTransport):
+class MTLSTransport(RecycledPools):
     """A transport for ``httpx.Client`` whose connections are all mutual TLS and which refuses any other scheme.
 
     ``options`` are those of ``httpx.HTTPTransport`` (``limits``, ``retries``, ``http2``, ``socket_options``, …) without
@@ -61,7 +62,7 @@ class MTLSTransport(httpx.HTTPTransport):
 
     def __init__(self, context: SpiffeSSLContext, **options: Any) -> None:
         _refuse_foreign(options)
-        super().__init__(verify=context.view(), trust_env=False, **options)
+        super().__init__(context.view(alpn=_alpn(options)), **options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over https, or raise :class:`InsecureURLError` before anything leaves."""
@@ -69,12 +70,12 @@ class MTLSTransport(httpx.HTTPTransport):
         return super().handle_request(request)
 
 
-class AsyncMTLSTransport(httpx.AsyncHTTPTransport):
+class AsyncMTLSTransport(AsyncRecycledPools):
     """:class:`MTLSTransport` for ``httpx.AsyncClient``, on asyncio and trio."""
 
     def __init__(self, context: SpiffeSSLContext, **options: Any) -> None:
         _refuse_foreign(options)
-        super().__init__(verify=context.view(), trust_env=False, **options)
+        super().__init__(context.view(alpn=_alpn(options)), **options)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over https, or raise :class:`InsecureURLError` before anything leaves."""
@@ -188,9 +189,8 @@ def peer_spiffe_id(response: httpx.Response) -> SpiffeID:
         CallerError: when the response did not come over one of this module's transports.
 
     """
-    stream = response.extensions.get("network_stream")
-    peer = None if stream is None else _peer_of(stream.get_extra_info("ssl_object"))
-    if peer is None:
+    peer = response.extensions.get("spiffe_peer")
+    if not isinstance(peer, SpiffeID):
         raise CallerError(
             "this response carries no verified SPIFFE ID: it did not come over a client made by mtls_client() or "
             "mtls_async_client()"
@@ -209,6 +209,11 @@ def _refuse_foreign(options: dict[str, Any]) -> None:
 def _of_transport(options: dict[str, Any]) -> dict[str, Any]:
     """Take out what a transport is told: given one, ``httpx.Client`` passes over these without a word."""
     return {name: options.pop(name) for name in _OF_TRANSPORTS if name in options}
+
+
+def _alpn(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what httpcore is going to set on the context, so that it changes nothing."""
+    return ("http/1.1", "h2") if options.get("http2") else ("http/1.1",)
 
 
 def _destinations(authorizers: Mapping[str, Authorizer]) -> list[tuple[tuple[str, int], Authorizer]]:
