@@ -1,0 +1,58 @@
+"""Who may call which gRPC method: a pure decision, for servers on grpcio and grpclib."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from authsec_sdk.authz import Authorizer, authorize, require_authorizer
+from authsec_sdk.errors import CallerError, PeerNotAuthorizedError
+from authsec_sdk.spiffe import SpiffeID
+
+__all__ = ["MethodPolicy"]
+
+_PATTERN: Final = re.compile(r"/(?:[A-Za-z_][A-Za-z0-9_.]*/(?:[A-Za-z_][A-Za-z0-9_]*|\*)|\*)")
+
+
+class MethodPolicy:
+    """Who may call a server at all, and who may call each method.
+
+    `methods` maps `/package.Service/Method`, `/package.Service/*` or `/*` to authorizers. A call is accepted if
+    `authorizer` accepts the caller and, where `methods` is given, every pattern that matches does, and one matches:
+    order does not matter, and a further pattern never allows more to a caller which it does not accept.
+
+    Raises:
+        InvalidAuthorizerError: one of the authorizers cannot be one.
+        CallerError: a pattern is not one, or there is none.
+    """
+
+    def __init__(self, authorizer: Authorizer, methods: Mapping[str, Authorizer] | None) -> None:
+        self.authorizer = require_authorizer(authorizer)
+        self._methods = (
+            None if methods is None else {_pattern(key): require_authorizer(methods[key]) for key in methods}
+        )
+        if self._methods == {}:
+            raise CallerError("no methods: every call would be refused; name at least one, or leave `methods` out")
+
+    def authorize(self, peer: SpiffeID, method: str) -> None:
+        """Return if `peer`, whose ID is proven, may call `method`.
+
+        Raises:
+            PeerNotAuthorizedError: it may not.
+        """
+        authorize(self.authorizer, peer)
+        if self._methods is None:
+            return
+        service = method.rpartition("/")[0]
+        matching = [found for key in (method, f"{service}/*", "/*") if (found := self._methods.get(key)) is not None]
+        if not matching:
+            raise PeerNotAuthorizedError(peer, wanted=f"a policy for method {method}", action="add one to `methods`")
+        for each in matching:
+            authorize(each, peer)
+
+
+def _pattern(text: str) -> str:
+    if not _PATTERN.fullmatch(text):
+        raise CallerError(f"method {text!r}: want '/package.Service/Method', '/package.Service/*' or '/*'")
+    return text
