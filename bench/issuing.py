@@ -36,10 +36,11 @@ from authsec_sdk.spire.reserved_ids import server_id
 from authsec_sdk.tls import mtls_client_context, tls_client_context
 from bench._paired import compare
 from icp_server.ca.authority import SigningAuthority, self_signed
-from icp_server.ca.keys import KeyType, generate_private_key
+from icp_server.ca.keys import generate_private_key
 from icp_server.ca.signer import Lifetimes, SVIDSigner
 from icp_server.domain.ca_slots import AuthorityRecord, Status
 from icp_server.domain.issued import LeafRequest
+from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject, ca_template, new_serial_number
 
 BATCH_CLAIM, SINGLE_CLAIM = 1.9, 1.0

@@ -19,7 +19,7 @@ from icp_common.folders import make_private_folder
 from icp_common.http_health import HealthListener, HealthState
 from icp_common.telemetry import Telemetry
 from icp_server.audit.trail import AuditTrail
-from icp_server.ca.keys import KeyManager, KeyType
+from icp_server.ca.keys import KeyManager
 from icp_server.ca.keys_disk import DiskKeyManager
 from icp_server.ca.keys_memory import MemoryKeyManager
 from icp_server.ca.lifecycle import TICK, CALifecycle
@@ -164,7 +164,7 @@ class ICPServer:
 
     async def _start_authority(self, store: SQLStore, signer: SVIDSigner) -> ServerIdentity:
         config = self._config
-        settings = CASettings(config.lifetimes.ca, KeyType(config.ca_key_type), config.ca_subject)
+        settings = CASettings(config.lifetimes.ca, config.ca_key_type, config.ca_subject)
         rotator = AuthorityRotator(store, self._key_manager(), signer, settings, self._clock)
         identity = ServerIdentity(store, signer, self._clock)
         self._lifecycle = CALifecycle(rotator, identity, self._clock, tick=self._pace.rotation)

@@ -1,8 +1,7 @@
-"""Kinds of keys an authority may have, and the port of what keeps them: by name, never to leave this package."""
+"""The keys of authorities and the port of what keeps them: by name, never to leave this package."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,18 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from icp_server.ca import der
+from icp_server.domain.key_type import KeyType
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _RSA_EXPONENT = 65537
-
-
-class KeyType(enum.Enum):
-    """A kind of key, by the name it has in the configuration (``ca_key_type``)."""
-
-    EC_P256 = "ec-p256"
-    EC_P384 = "ec-p384"
-    RSA_2048 = "rsa-2048"
-    RSA_4096 = "rsa-4096"
 
 
 class KeyManager(Protocol):

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from authsec_sdk.errors import ConfigurationError
 from icp_common.atomic_file import read_private, remove_leftovers, write_atomic
 from icp_common.folders import check_private_folder
-from icp_server.ca.keys import KeyType, PrivateKey, generate_private_key
+from icp_server.ca.keys import PrivateKey, generate_private_key
 from icp_server.domain.errors import KeyStoreError
+from icp_server.domain.key_type import KeyType
 
 
 class DiskKeyManager:

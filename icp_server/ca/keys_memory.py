@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from icp_server.ca.keys import KeyType, PrivateKey, generate_private_key
+from icp_server.ca.keys import PrivateKey, generate_private_key
+from icp_server.domain.key_type import KeyType
 
 
 class MemoryKeyManager:

@@ -14,10 +14,11 @@ from datetime import timedelta
 
 from icp_server.ca.authority import SigningAuthority, self_signed
 from icp_server.ca.journal import decode_journal, encode_journal
-from icp_server.ca.keys import KeyManager, KeyType
+from icp_server.ca.keys import KeyManager
 from icp_server.ca.signer import SVIDSigner
 from icp_server.domain.ca_slots import AuthorityRecord, CAJournal, Status, Step, next_step, slot_to_prepare
 from icp_server.domain.errors import JournalConflictError
+from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject, ca_template, new_serial_number
 from icp_server.ports import Clock, Store, StoredJournal
 

@@ -31,9 +31,10 @@ from icp_server.config.model import (
 from icp_server.config.plugins import read_plugins
 from icp_server.config.section import open_section
 from icp_server.domain.ca_slots import longest_svid_ttl, shortest_ca_ttl
+from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
 
-KEY_TYPES: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-4096")
+KEY_TYPES: Final = tuple(kind.value for kind in KeyType)
 LOG_FORMATS: Final = ("text", "json")
 
 _SHORTEST: Final = timedelta(seconds=1)
@@ -96,7 +97,7 @@ def parse_config(body: Body, overrides: Overrides) -> ServerConfig:
         listeners=_listeners(server, overrides),
         log=_log(server, overrides),
         lifetimes=lifetimes,
-        ca_key_type=_choice(server, "ca_key_type", KEY_TYPES, "ec-p256"),
+        ca_key_type=KeyType(_choice(server, "ca_key_type", KEY_TYPES, KeyType.EC_P256.value)),
         ca_subject=_subject(server, notes),
         admin_ids=_admin_ids(server, trust_domain),
         audit_log_enabled=server.boolean("audit_log_enabled") or False,

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
 
 DEFAULT_SOCKET_PATH = Path("/tmp/spire-server/private/api.sock")  # noqa: S108  (SPIRE's own default; its folder is checked)
@@ -94,7 +95,7 @@ class ServerConfig:
     listeners: Listeners = field(default_factory=Listeners)
     log: LogSettings = field(default_factory=LogSettings)
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
-    ca_key_type: str = "ec-p256"
+    ca_key_type: KeyType = KeyType.EC_P256
     ca_subject: CASubject = field(default_factory=CASubject)
     admin_ids: frozenset[SpiffeID] = frozenset()
     audit_log_enabled: bool = False

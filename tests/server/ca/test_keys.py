@@ -12,10 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from icp_server.ca.keys import KeyType, generate_private_key, public_key_info
+from icp_server.ca.keys import generate_private_key, public_key_info
 from icp_server.ca.keys_disk import DiskKeyManager
 from icp_server.ca.keys_memory import MemoryKeyManager
 from icp_server.domain.errors import KeyStoreError
+from icp_server.domain.key_type import KeyType
 
 
 @pytest.fixture

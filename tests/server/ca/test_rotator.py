@@ -12,7 +12,7 @@ from cryptography import x509
 
 from authsec_sdk.spiffe import X509SVID, TrustDomain
 from icp_server.ca.journal import JournalError, decode_journal, encode_journal
-from icp_server.ca.keys import KeyManager, KeyType
+from icp_server.ca.keys import KeyManager
 from icp_server.ca.keys_disk import DiskKeyManager
 from icp_server.ca.keys_memory import MemoryKeyManager
 from icp_server.ca.lifecycle import CALifecycle
@@ -21,6 +21,7 @@ from icp_server.ca.server_identity import ServerIdentity
 from icp_server.ca.signer import Lifetimes, SVIDSigner
 from icp_server.domain.ca_slots import Status
 from icp_server.domain.errors import JournalConflictError, StoreError, Unavailable
+from icp_server.domain.key_type import KeyType
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
 

@@ -13,13 +13,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from authsec_sdk.spiffe import X509SVID, SpiffeID, TrustDomain
 from icp_server.ca.authority import SigningAuthority, self_signed
-from icp_server.ca.keys import KeyType, generate_private_key
+from icp_server.ca.keys import generate_private_key
 from icp_server.ca.keys_memory import MemoryKeyManager
 from icp_server.ca.rotator import AuthorityRotator, CASettings
 from icp_server.ca.signer import Lifetimes, SVIDSigner
 from icp_server.domain.ca_slots import AuthorityRecord, Status
 from icp_server.domain.errors import Internal, InvalidArgument, Unavailable
 from icp_server.domain.issued import LeafRequest
+from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject, ca_template
 from icp_server.store.handle import SQLStore
 

@@ -9,6 +9,7 @@ import pytest
 from authsec_sdk.errors import ConfigurationError
 from icp_server.config import Overrides, ServerConfig, load_config
 from icp_server.config.model import HealthListener, RateLimitSwitches
+from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
 
 Read = Callable[..., ServerConfig]
@@ -22,7 +23,7 @@ def test_the_least_there_is_has_spires_defaults(read: Read) -> None:
     assert config.lifetimes.ca == timedelta(hours=24)
     assert config.lifetimes.x509_svid == timedelta(hours=1)
     assert config.lifetimes.agent is None
-    assert config.ca_key_type == "ec-p256"
+    assert config.ca_key_type is KeyType.EC_P256
     assert config.rate_limits == RateLimitSwitches(attestation=True, signing=True)
     assert config.log.level == "INFO"
     assert config.log.format == "text"
@@ -64,7 +65,7 @@ def test_every_setting_that_is_honoured_is_read(read: Read) -> None:
     assert config.audit_log_enabled
     assert (config.listeners.address, config.listeners.port) == ("::1", 8082)
     assert config.listeners.socket_path == Path("/run/x/api.sock")
-    assert config.ca_key_type == "rsa-2048"
+    assert config.ca_key_type is KeyType.RSA_2048
     assert config.ca_subject == CASubject(("NO",), ("Us",), "CA")
     assert (config.log.file, config.log.level, config.log.format) == (Path("server.log"), "DEBUG", "json")
     assert config.log.source_location

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from authsec_sdk.spire.entries import RegistrationEntry
 from authsec_sdk.spire.selectors import Selector
-from icp_server.ca.keys import KeyType
 from icp_server.ca.keys_disk import DiskKeyManager
 from icp_server.ca.rotator import AuthorityRotator, CASettings
 from icp_server.ca.signer import Lifetimes, SVIDSigner
 from icp_server.domain.errors import InvalidArgument
+from icp_server.domain.key_type import KeyType
 from icp_server.nodeattestors.registry import node_attestors
 from icp_server.services.agents import AgentService
 from icp_server.services.entries import EntryService

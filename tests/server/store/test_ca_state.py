@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from icp_server.ca.authority import self_signed
-from icp_server.ca.keys import KeyType, generate_private_key
+from icp_server.ca.keys import generate_private_key
 from icp_server.domain.errors import JournalConflictError
 from icp_server.domain.issued import IssuedSVID
+from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject, ca_template, new_serial_number
 from icp_server.store.handle import SQLStore
 
