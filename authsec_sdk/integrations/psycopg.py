@@ -37,6 +37,7 @@ _SETTLED = {
     "requirepeer": "",
 }
 _DEFAULT_PORT = "5432"
+_NO_CANCEL = "cancel with cancel_safe(), and with libpq 17 or newer (psycopg[binary] brings it)"
 
 
 class PsycopgConnector:
@@ -144,6 +145,12 @@ class _SyncConnection(psycopg.Connection[Any]):
             connection = super().connect(routes.conninfo, **routes.options)
             return routes.used_by(connection)
 
+    def cancel(self) -> None:
+        """Cancel what runs, by ``cancel_safe``: libpq's older way blocks the thread that has to carry it."""
+        if not psycopg.capabilities.has_cancel_safe():
+            raise CallerError(_NO_CANCEL)
+        self.cancel_safe()
+
 
 class _AsyncConnection(psycopg.AsyncConnection[Any]):
     _spiffe_context: SpiffeSSLContext
@@ -154,6 +161,10 @@ class _AsyncConnection(psycopg.AsyncConnection[Any]):
         with _Routes(cls._spiffe_context, conninfo, options) as routes:
             connection = await super().connect(routes.conninfo, **routes.options)
             return routes.used_by(connection)
+
+    def cancel(self) -> None:
+        """Refuse: libpq's older way of cancelling blocks the thread that has to carry it."""
+        raise CallerError(_NO_CANCEL)
 
 
 class _Routes:
