@@ -276,7 +276,7 @@ class ClientStream(grpclib.client.Stream[_SendT, _RecvT]):
         if value is None:
             raise GRPCError(Status.UNKNOWN, "missing grpc-status")
         try:
-            status = Status(int(value))
+            status = Status(int(value) if value.isdecimal() else value)  # int() alone takes "0_0" and " +0" for OK
         except ValueError:
             raise GRPCError(Status.UNKNOWN, f"invalid grpc-status: {value!r}") from None
         if status is Status.OK:

@@ -34,6 +34,8 @@ _RAW: Final = (
     "version",
     "write",
 )
+# Where a socket would be left open without TLS, if ours did not come first.
+_SOCKET: Final = ("_checkClosed", "_real_close", "_real_connect", "shutdown")
 
 
 class _ReachedError(Exception):
@@ -86,6 +88,9 @@ def _check(base: type[ssl.SSLContext]) -> None:
         tls: Any = context.wrap_socket(ours, do_handshake_on_connect=False)
         with tls:
             _require_hook("_wrap_socket", calls, tls)
+            for part in _SOCKET:
+                _require(callable(getattr(tls, part, None)), f"SSLSocket.{part} is gone")
+            _require(tls._connected is True, "SSLSocket._connected does not tell whether it is")
             uses = (
                 tls.do_handshake,
                 lambda: tls.read(1),

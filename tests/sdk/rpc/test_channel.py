@@ -352,6 +352,10 @@ BREAKS: dict[str, tuple[Any, Status]] = {
     "not a message": (after_headers(data(b"\0\0\0\0\1\xff")), Status.INTERNAL),
     "half a message": (after_headers(data(b"\0\0\0\0\5x", end=True)), Status.INTERNAL),
     "no trailers": (after_headers(data(b"\0\0\0\0\0", end=True)), Status.UNKNOWN),
+    "a status that is no number": (
+        after_headers(data(bytes(5)), lambda s, n: s.trailers(n, ("grpc-status", "0_0"))),
+        Status.UNKNOWN,
+    ),
     "no message, no trailers": (after_headers(data(b"", end=True)), Status.UNKNOWN),
     "trailers without a status": (after_headers(lambda s, n: s.trailers(n, ("x", "y"))), Status.UNKNOWN),
     "data on a stream never opened": (after_headers(lambda *_: DataFrame(9, data=b"x")), Status.UNAVAILABLE),

@@ -58,9 +58,15 @@ class SendsPastTheGate(_Base):
             return super(ssl.SSLSocket, self).send(data, flags)
 
 
+class ConnectsOtherwise(_Base):
+    class sslsocket_class(ssl.SSLSocket):
+        _real_connect = None
+
+
 @pytest.mark.parametrize(
     ("base", "words"),
     [
+        (ConnectsOtherwise, "SSLSocket._real_connect is gone"),
         (OtherParameters, "_wrap_bio has other parameters"),
         (MissingHook, "not a callable object"),
         (HookNotCalled, "not made through SSLContext._wrap_bio"),
