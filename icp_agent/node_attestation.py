@@ -18,6 +18,7 @@ from icp_agent.keys import PrivateKey, generate_key, signing_request
 from icp_agent.node_svid import NodeSVID
 from icp_agent.ports import AttestationAPI, NodeAttestor
 from icp_agent.storage import AgentStorage
+from icp_agent.threads import in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class NodeAttestation:
             attested = await server.attest(self._attestor.name, attestation, signing_request(key))
         await self._node.attested(attested.svid, key, attested.bundle, again=attested.reattestable)
         self._key = None
-        await asyncio.to_thread(self._storage.forget_pending_key)
+        await in_thread(self._storage.forget_pending_key)
         self._board.note(self._board.status.known_as(attested.svid.id))
         self._board.happened(Event.ATTESTED)
         logger.info(
@@ -93,10 +94,10 @@ class NodeAttestation:
     async def _pending_key(self) -> PrivateKey:
         """One key for all attempts, kept over a crash: a server that took the token for it may answer it again."""
         if self._key is None:
-            self._key = await asyncio.to_thread(self._storage.load_pending_key)
+            self._key = await in_thread(self._storage.load_pending_key)
         if self._key is None:
             self._key = generate_key()
-            await asyncio.to_thread(self._storage.save_pending_key, self._key)
+            await in_thread(self._storage.save_pending_key, self._key)
         return self._key
 
     def _report(self, error: SpiffeError) -> None:

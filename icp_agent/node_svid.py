@@ -24,6 +24,7 @@ from icp_agent.ports import (
     ServerUnavailableError,
 )
 from icp_agent.storage import AgentStorage, StorageError, StoredSVID
+from icp_agent.threads import in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,8 @@ class NodeSVID:
         Raises:
             StorageError: what is on disk is damaged, or not this agent's.
         """
-        self._bundle = await asyncio.to_thread(self._storage.load_bundle)
-        stored = await asyncio.to_thread(self._storage.load_svid)
+        self._bundle = await in_thread(self._storage.load_bundle)
+        stored = await in_thread(self._storage.load_svid)
         if stored is not None and stored.svid.is_expired(self._clock()):
             logger.warning("The stored agent SVID expired agent_id=%s", stored.svid.id)
             stored = None
@@ -183,7 +184,7 @@ class NodeSVID:
 
     async def _write(self, save: Callable[[T], None], value: T) -> None:
         try:
-            await asyncio.to_thread(save, value)
+            await in_thread(save, value)
         except (OSError, StorageError) as error:
             # A full disk must not end identities that are still good; after a restart this node attests again.
             logger.error("Unable to keep the agent's state on disk error=%s", error)  # noqa: TRY400

@@ -172,11 +172,11 @@ states = [(StoredSVID(ca.svid("/spire/agent/x/1"), False), ca.bundle())]
 for _ in range(3):
     ca.rotate()
     states.append((StoredSVID(ca.svid("/spire/agent/x/1"), False), ca.bundle()))
-print("ready", flush=True)
 while True:
     for svid, bundle in states:
         storage.save_svid(svid)
         storage.save_bundle(TrustBundle(bundle.trust_domain, bundle.authorities))
+    print("round", flush=True)
 """
 
 
@@ -189,7 +189,7 @@ def test_killed_in_the_middle_of_writing_the_state_is_whole(tmp_path):
         )
         with process:
             assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
+            assert process.stdout.readline() == b"round\n"
             time.sleep(0.05 + attempt * 0.013)
             process.send_signal(signal.SIGKILL)
         storage = AgentStorage(folder, folder, TRUST_DOMAIN)
