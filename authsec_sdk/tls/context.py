@@ -28,6 +28,7 @@ from authsec_sdk.tls.settings import (
     REQUIRED_OPTIONS,
     Settings,
     SNICallback,
+    check_alpn,
     check_cipher_list,
     check_options,
     check_verify_flags,
@@ -99,7 +100,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         Cheap. For each library that sets ALPN on the context it is given: two of them on one context undo each other.
         `alpn` None keeps the protocols this context has now.
         """
-        settings = self._settings if alpn is None else replace(self._settings, alpn=_alpn(alpn))
+        settings = self._settings if alpn is None else replace(self._settings, alpn=check_alpn(alpn))
         return SpiffeSSLContext(self._generations, self._verifier, settings)
 
     @property
@@ -192,7 +193,7 @@ class SpiffeSSLContext(ssl.SSLContext):
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         """Offer these protocols from the next connection on."""
-        alpn = _alpn(alpn_protocols)
+        alpn = check_alpn(alpn_protocols)
         if alpn != self._settings.alpn:  # httpcore sets the same ones for each connection
             super().set_alpn_protocols(alpn)
             self._set(alpn=alpn)
@@ -378,9 +379,3 @@ _CONTEXTS: weakref.WeakSet[SpiffeSSLContext] = weakref.WeakSet()
 def all_contexts() -> list[SpiffeSSLContext]:
     """Every context of the process. For a forked child, where no other thread changes them meanwhile."""
     return list(_CONTEXTS)
-
-
-def _alpn(protocols: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(protocols, str):
-        raise TypeError("ALPN protocols are a list of names, not one name")
-    return tuple(protocols)

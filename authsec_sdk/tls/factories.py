@@ -23,7 +23,7 @@ from authsec_sdk.tls.role import (
     TLS_SERVER,
     Role,
 )
-from authsec_sdk.tls.settings import Settings, check_version
+from authsec_sdk.tls.settings import Settings, check_alpn, check_version
 
 __all__ = [
     "mtls_client_context",
@@ -152,6 +152,6 @@ def _context(
     limits: TLSLimits,
 ) -> SpiffeSSLContext:
     checked = None if role is TLS_SERVER else require_authorizer(authorizer)
-    settings = Settings(minimum_version=check_version(minimum_version), alpn=tuple(alpn))
+    settings = Settings(minimum_version=check_version(minimum_version), alpn=check_alpn(alpn))
     generations = Generations(source, role, checked, limits)
     return SpiffeSSLContext(generations, PeerVerifier(generations, role, checked, on_rejected), settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -94,6 +94,17 @@ def check_version(value: int) -> ssl.TLSVersion:
     if version not in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         raise ContextSettingError(f"minimum_version must be TLSv1_2 or TLSv1_3, not {version.name}")
     return version
+
+
+def check_alpn(protocols: Iterable[str]) -> tuple[str, ...]:
+    """Return ALPN protocols as a tuple of names.
+
+    Raises:
+        TypeError: it is one name, whose letters would be taken for protocols.
+    """
+    if isinstance(protocols, str):
+        raise TypeError("ALPN protocols are a list of names, not one name")
+    return tuple(protocols)
 
 
 def check_options(value: int) -> ssl.Options:

@@ -271,3 +271,9 @@ def test_the_facade_itself_would_refuse_everybody(world, shake, foreign):
     for context in (world.server(), world.client()):
         assert ssl._ssl._SSLContext.cert_store_stats(context) == {"x509": 0, "crl": 0, "x509_ca": 0}
         assert ssl._ssl._SSLContext.verify_mode.__get__(context) == ssl.CERT_REQUIRED
+
+
+def test_one_protocol_name_is_not_taken_for_a_list_of_letters(world):
+    for make in (world.client, world.server):
+        with pytest.raises(TypeError, match="a list of names"):
+            make(alpn="h2")
