@@ -4,6 +4,7 @@
 """
 
 from authsec_sdk.workloadapi.address import SOCKET_ENV, Endpoint, TCPEndpoint, UnixEndpoint, resolve_endpoint
+from authsec_sdk.workloadapi.bundlesource import X509BundleSource
 from authsec_sdk.workloadapi.choice import SVIDPicker
 from authsec_sdk.workloadapi.client import WorkloadAPIClient
 from authsec_sdk.workloadapi.failure import UnexpectedOwnerError
@@ -24,6 +25,7 @@ __all__ = [
     "UnixEndpoint",
     "UpdateLimits",
     "WorkloadAPIClient",
+    "X509BundleSource",
     "X509Source",
     "resolve_endpoint",
 ]

@@ -68,6 +68,7 @@ class BundleFeed(Generic[_Bundle]):
     """Written by the shared thread, read by everybody else: each attribute is replaced whole, so reads need no lock.
 
     `on_news` is called in the thread with each new set of bundles, under `at_fork.lock`: it neither waits nor raises.
+    `after_news` is called after that, without the lock and before anybody is woken, with forks held back.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class BundleFeed(Generic[_Bundle]):
         dialling: Dialling,
         stream: BundleStream[_Bundle],
         on_news: Callable[[BundleSet[_Bundle]], None] = lambda _: None,
+        after_news: Callable[[BundleSet[_Bundle]], None] = lambda _: None,
     ) -> None:
         self._dialling = dialling
         self._stream = stream
         self._on_news = on_news
+        self._after_news = after_news
         self._job: Job | None = None
         self.bundles: BundleSet[_Bundle] | None = None
         self.progress = Progress()
@@ -134,7 +137,9 @@ class BundleFeed(Generic[_Bundle]):
                         self.progress = replace(self.progress, phase=SourcePhase.CONNECTING, attempts=attempt)
                     case Received(update):
                         reporter.updated(update.problems)
-                        self._publish(update)
+                        with at_fork.delayed():
+                            self._publish(update)
+                        self.bells.ring()
                     case Rejected(error):
                         reporter.rejected(error)
                         progress = replace(
@@ -163,7 +168,8 @@ class BundleFeed(Generic[_Bundle]):
             if changed:
                 self.bundles = update.bundles
                 self._on_news(update.bundles)  # under the lock: who has seen these bundles finds it done
-        self.bells.ring()
+        if changed:
+            self._after_news(update.bundles)
 
     def _failed(self, progress: Progress, error: SpiffeError) -> None:
         self.progress = replace(progress, last_error=error, last_error_at=datetime.now(UTC))
