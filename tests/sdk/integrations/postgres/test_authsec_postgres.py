@@ -35,7 +35,14 @@ PAIR = f"{BILLING}=billing"
 
 def authsec(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "authsec_sdk.cli", "postgres", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_as_at_a_terminal
+    )
+
+
+def _as_at_a_terminal() -> None:
+    """Take Ctrl-C as a person's shell would have it: whoever runs tests in the background may have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
