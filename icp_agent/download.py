@@ -27,8 +27,17 @@ def download(url: str, *, maximum: int, context: ssl.SSLContext | None = None) -
         body, redirect = _get(url, context, deadline, maximum)
         if redirect is None:
             return body
-        url = urljoin(url, redirect)
+        url = _joined(url, redirect)
     raise ServerUnavailableError(f"trust bundle URL redirects more than {_REDIRECTS} times")
+
+
+def _joined(url: str, redirect: str) -> str:
+    try:
+        joined = urljoin(url, redirect)
+        urlsplit(joined)
+    except ValueError as error:
+        raise ServerUnavailableError(f"trust bundle URL {url!r} redirects to no URL: {error}") from error
+    return joined
 
 
 def _get(url: str, context: ssl.SSLContext, deadline: float, maximum: int) -> tuple[bytes, str | None]:
@@ -36,7 +45,12 @@ def _get(url: str, context: ssl.SSLContext, deadline: float, maximum: int) -> tu
     if parts.scheme != "https" or not parts.hostname:
         raise ServerUnavailableError(f"trust bundle URL {url!r} is not https: not fetched")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection = http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=_READ_SECONDS, context=context)
+    try:
+        connection = http.client.HTTPSConnection(
+            parts.hostname, parts.port or 443, timeout=_READ_SECONDS, context=context
+        )
+    except (http.client.HTTPException, ValueError) as error:
+        raise ServerUnavailableError(f"trust bundle URL {url!r} is malformed: {error}") from error
     try:
         connection.request("GET", target, headers={"Accept": "*/*", "User-Agent": "icp-agent"})
         response = connection.getresponse()

@@ -69,10 +69,12 @@ class Identities:
                 del self._subscribed[selectors]
 
     def demand(self, entry_ids: Iterable[str]) -> None:
-        """Say that a workload waits for these entries' SVIDs now."""
+        """Say that a workload waits for these entries' SVIDs now; for none of them nobody is woken."""
         moment = time.monotonic()
-        self._last_asked.update((id_, moment) for id_ in entry_ids)
-        self._demanded.set()
+        asked = dict.fromkeys(entry_ids, moment)
+        self._last_asked.update(asked)
+        if asked:
+            self._demanded.set()
 
     async def until_demanded(self, timeout: float) -> bool:
         """Wait for a demand, at most `timeout` seconds; whether there was one."""

@@ -15,7 +15,7 @@ from icp_agent.domain.agent_state import Event
 from icp_agent.domain.sync_plan import next_pause
 from icp_agent.identities import StatusBoard
 from icp_agent.keys import PrivateKey, generate_key, signing_request
-from icp_agent.node_svid import NodeSVID
+from icp_agent.node_svid import NodeSVID, keep_on_disk
 from icp_agent.ports import AttestationAPI, NodeAttestor
 from icp_agent.storage import AgentStorage
 from icp_agent.threads import in_thread
@@ -60,7 +60,7 @@ class NodeAttestation:
             self._board.happened(Event.ATTESTATION_BEGAN, problem=self._board.status.problem)
             try:
                 await self._attest()
-            except SpiffeError as error:
+            except (SpiffeError, OSError) as error:
                 failures += 1
                 self._report(error)
             else:
@@ -78,7 +78,7 @@ class NodeAttestation:
             attested = await server.attest(self._attestor.name, attestation, signing_request(key))
         await self._node.attested(attested.svid, key, attested.bundle, again=attested.reattestable)
         self._key = None
-        await in_thread(self._storage.forget_pending_key)
+        await keep_on_disk(self._storage.forget_pending_key)
         self._board.note(self._board.status.known_as(attested.svid.id))
         self._board.happened(Event.ATTESTED)
         logger.info(
@@ -97,10 +97,10 @@ class NodeAttestation:
             self._key = await in_thread(self._storage.load_pending_key)
         if self._key is None:
             self._key = generate_key()
-            await in_thread(self._storage.save_pending_key, self._key)
+            await keep_on_disk(self._storage.save_pending_key, self._key)
         return self._key
 
-    def _report(self, error: SpiffeError) -> None:
+    def _report(self, error: Exception) -> None:
         logger.error("Failed to attest node, will try again error=%r", str(error))
         banned = "agent is banned" in str(error)
         self._board.happened(Event.BANNED if banned else Event.FAILED, problem=str(error))

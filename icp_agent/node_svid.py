@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Final, Never, TypeVar
+from typing import Final, Never, ParamSpec
 
 from authsec_sdk.errors import InvalidX509SVIDError, SpiffeError
 from authsec_sdk.spiffe import X509SVID, BundleSet, TrustBundle, TrustDomain, X509Context, X509ContextHolder
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 _CHECK_EVERY: Final = timedelta(seconds=5)
 _SHORTEST_SLEEP: Final = 0.2
 _random = random.SystemRandom()
-T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class NodeSVID:
@@ -91,8 +91,8 @@ class NodeSVID:
             MalformedAnswerError: the SVID is not an agent's of our trust domain, not our key's, or not of the bundle.
         """
         svid = self._checked(issued, key, bundle, wanted=None)
-        await self._write(self._storage.save_bundle, bundle)
-        await self._write(self._storage.save_svid, StoredSVID(svid, again))
+        await keep_on_disk(self._storage.save_bundle, bundle)
+        await keep_on_disk(self._storage.save_svid, StoredSVID(svid, again))
         self._bundle, self._stored = bundle, StoredSVID(svid, again)
         self._publish()
 
@@ -100,7 +100,7 @@ class NodeSVID:
         """Trust what the server says its trust domain's authorities are now."""
         if bundle == self._bundle:
             return
-        await self._write(self._storage.save_bundle, bundle)
+        await keep_on_disk(self._storage.save_bundle, bundle)
         self._bundle = bundle
         self._publish()
 
@@ -109,7 +109,7 @@ class NodeSVID:
         self._stored = None
         self.holder.close()
         self.holder = X509ContextHolder()
-        await self._write(lambda _: self._storage.forget_svid(), None)
+        await keep_on_disk(self._storage.forget_svid)
 
     async def keep_fresh(self, server: ServerAPI, on_renewed: Callable[[], Awaitable[None]]) -> Never:
         """Renew at half-life for ever; `on_renewed` makes connections use the new SVID.
@@ -144,7 +144,7 @@ class NodeSVID:
         assert self._stored is not None
         renewed = StoredSVID(self._checked(issued, key, bundle, wanted=svid), self._stored.reattestable)
         await self.take_bundle(bundle)
-        await self._write(self._storage.save_svid, renewed)
+        await keep_on_disk(self._storage.save_svid, renewed)
         self._stored = renewed
         self._publish()
         logger.info("Renewed agent SVID agent_id=%s expires=%s", renewed.svid.id, renewed.svid.not_after)
@@ -182,9 +182,11 @@ class NodeSVID:
         if self._stored is not None and self._bundle is not None:
             self.holder.publish(X509Context((self._stored.svid,), BundleSet.of(self._bundle.x509_bundle())))
 
-    async def _write(self, save: Callable[[T], None], value: T) -> None:
-        try:
-            await in_thread(save, value)
-        except (OSError, StorageError) as error:
-            # A full disk must not end identities that are still good; after a restart this node attests again.
-            logger.error("Unable to keep the agent's state on disk error=%s", error)  # noqa: TRY400
+
+async def keep_on_disk(save: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Write or remove state, and go on if it fails: a full disk must not end what is still good in memory."""
+    try:
+        await in_thread(save, *args, **kwargs)
+    except (OSError, StorageError) as error:
+        # After a restart this node attests again.
+        logger.error("Unable to keep the agent's state on disk error=%s", error)  # noqa: TRY400

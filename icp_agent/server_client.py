@@ -238,7 +238,7 @@ class ServerClient:
             for start in range(0, len(wanted), page_size):
                 ids = wanted[start : start + page_size]
                 await stream.send_message(entry_pb2.SyncAuthorizedEntriesRequest(ids=ids))
-                fetched += await self._pages(stream)
+                fetched += await self._pages(stream, len(ids))
             await stream.end()
         return merged_entries(known, revisions, fetched)
 
@@ -257,15 +257,17 @@ class ServerClient:
                 return revisions
             page = await _next(stream)
 
-    async def _pages(self, stream: _SyncStream) -> list[AuthorizedEntry]:
+    async def _pages(self, stream: _SyncStream, asked: int) -> list[AuthorizedEntry]:
         entries: list[AuthorizedEntry] = []
+        received = 0
         while True:
             page = await _next(stream)
             if page.entry_revisions:
                 raise MalformedAnswerError("the server sent entry revisions among entries")
+            received += len(page.entries)
+            if received > asked:
+                raise MalformedAnswerError(f"the server sent more entries than the {asked} it was asked for")
             entries += self._entries(page.entries)
-            if len(entries) > MAXIMUM_ENTRIES:
-                raise MalformedAnswerError(f"the server sent more than {MAXIMUM_ENTRIES} entries")
             if not page.more:
                 return entries
 

@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Never, TypeVar
 
 from authsec_sdk.errors import SpiffeError
@@ -123,6 +123,9 @@ class Syncer:
         bundle = await _named("failed to fetch the trust bundle", self._server.bundle())
         if bundle.trust_domain != self._trust_domain:
             raise MalformedAnswerError(f"the server sent the bundle of {bundle.trust_domain}, not {self._trust_domain}")
+        if not bundle.x509_authorities:
+            # Believed, it would shut out every server for good, over restarts too, and break every workload's trust.
+            raise MalformedAnswerError("the server sent a trust bundle without any X.509 authority")
         wanted = frozenset(domain for entry in entries for domain in entry.federates_with) - {self._trust_domain}
         federated = await self._federated(wanted)
         if bundle != self._bundle:
@@ -151,7 +154,8 @@ class Syncer:
                 except UnsupportedByServerError:
                     self._tell_unsupported()
                     return None
-            return None if bundle is None else bundle.x509_bundle()
+            # One without authorities vouches for nobody, and workloads' clients choke on an empty bundle.
+            return bundle.x509_bundle() if bundle is not None and bundle.x509_authorities else None
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -204,7 +208,7 @@ class Syncer:
         answers = await _named("failed to sign X509-SVIDs", self._server.sign(requests))
         if len(answers) != len(batch):
             raise MalformedAnswerError(f"the server answered {len(answers)} of {len(batch)} signing requests")
-        signed, problems = await asyncio.to_thread(_join, batch, keys, answers)
+        signed, problems = await asyncio.to_thread(_join, batch, keys, answers, self._identities.clock())
         for entry, problem in problems:
             logger.error(
                 "Failed to sign X509-SVID entry_id=%s spiffe_id=%s error=%r", entry.id, entry.spiffe_id, problem
@@ -230,7 +234,10 @@ def _requests(batch: Sequence[AuthorizedEntry], key_type: KeyType) -> tuple[list
 
 
 def _join(
-    batch: Sequence[AuthorizedEntry], keys: Sequence[PrivateKey], answers: Sequence[IssuedX509SVID | SigningRefusal]
+    batch: Sequence[AuthorizedEntry],
+    keys: Sequence[PrivateKey],
+    answers: Sequence[IssuedX509SVID | SigningRefusal],
+    now: datetime,
 ) -> tuple[dict[str, SignedSVID], list[tuple[AuthorizedEntry, str]]]:
     signed: dict[str, SignedSVID] = {}
     problems: list[tuple[AuthorizedEntry, str]] = []
@@ -242,8 +249,12 @@ def _join(
             svid = svid_of(answer, key, wanted=entry.spiffe_id, hint=entry.hint)
         except SpiffeError as error:
             problems.append((entry, str(error)))
-        else:
-            signed[entry.id] = SignedSVID(svid, entry.revision)
+            continue
+        if svid.is_expired(now):
+            # Kept as signed it would count as missing, and be asked for again at once, for ever.
+            problems.append((entry, f"the SVID expired at {svid.not_after} already: compare the clocks"))
+            continue
+        signed[entry.id] = SignedSVID(svid, entry.revision)
     return signed, problems
 
 

@@ -258,3 +258,20 @@ class TestAnswersThatAreRefused:
         await agent.until(Phase.BANNED)
         server.script.clear()
         await agent.until(Phase.READY)
+
+
+@pytest.mark.parametrize("name", ["agent-pending-key", "agent-svid", "agent-bundle"])
+async def test_a_disk_that_takes_nothing_does_not_end_the_agent(server, start_agent, eventually, folder, caplog, name):
+    # A folder with something in it, where the file should be: it can be neither written nor removed.
+    agent = await start_agent(wait=False, join_token="", join_token_file=folder / "token")
+    await agent.until(Phase.ATTESTING)
+    (folder / "data" / f"{name}.sealed" / "in the way").mkdir(parents=True)
+    (folder / "token").write_text("good-token")
+    if name == "agent-pending-key":
+        # Neither can it be read: the agent says so for as long as it is there, and goes on trying.
+        await eventually(lambda: "Is a directory" in agent.problem, lambda: agent.problem)
+        (folder / "data" / f"{name}.sealed" / "in the way").rmdir()
+        (folder / "data" / f"{name}.sealed").rmdir()
+    await agent.until(Phase.READY)
+    if name != "agent-pending-key":
+        assert "Unable to keep the agent's state on disk" in caplog.text

@@ -163,6 +163,12 @@ class TestURL:
             with pytest.raises(ServerUnavailableError, match="not https"):
                 download(url, context=context)
 
+    @pytest.mark.parametrize("to", ["https://[half", "https://host:99999/", "https://host:port/", "https://a\tb c/"])
+    def test_a_redirect_to_nonsense(self, tmp_path, to):
+        with website(tmp_path, lambda handler: send(handler, status=302, Location=to)) as (url, context):
+            with pytest.raises(ServerUnavailableError):
+                download(url, context=context)
+
     def test_no_endless_redirects(self, tmp_path):
         with website(tmp_path, lambda handler: send(handler, status=302, Location="/again")) as (url, context):
             with pytest.raises(ServerUnavailableError, match="redirects more than"):

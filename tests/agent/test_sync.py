@@ -7,7 +7,7 @@ import pytest
 
 from authsec_sdk.proto.spire import agent_pb2, entry_pb2, svid_pb2, types_pb2
 from authsec_sdk.rpc import GRPCError, Status
-from authsec_sdk.spiffe import TrustDomain
+from authsec_sdk.spiffe import TrustDomain, X509Bundle
 from authsec_sdk.testing import TestCA
 from icp_agent.domain.agent_state import Phase
 from icp_agent.keys import KeyType
@@ -114,8 +114,9 @@ class TestNonsense:
             ([{"entry_revisions": ["zz"], "more": True}], "before it was complete"),
             ([{"entry_revisions": ["zz"]}], "before it was complete"),
             ([], "before it was complete"),
+            ([{"entry_revisions": ["zz"]}, {"entries": ["zz", "zz"], "more": True}], "more entries than the 1"),
         ],
-        ids=["mixed", "mixed later", "revisions for ids", "half a list", "ids unanswered", "nothing"],
+        ids=["mixed", "mixed later", "revisions for ids", "half a list", "ids unanswered", "nothing", "too many"],
     )
     async def test_a_sync_out_of_order(self, server, start_agent, entry, eventually, messages, words):
         server.entries = {"a": entry("a")}
@@ -218,6 +219,31 @@ class TestBundles:
         stored = agent.agent._storage.load_bundle()
         assert stored.x509_bundle() == server.ca.bundle()
 
+    async def test_a_bundle_without_authorities_is_not_believed(self, server, start_agent, eventually, entry):
+        server.entries = {"a": entry("a")}
+        agent = await start_agent()
+
+        async def empty(call):
+            await call.stream.recv_message()
+            await call.stream.send_message(types_pb2.Bundle(trust_domain="example.org"))
+            return True
+
+        server.script["GetBundle"] = empty
+        await eventually(lambda: "without any X.509 authority" in agent.problem, lambda: agent.problem)
+        assert cache(agent).bundle == server.ca.bundle()
+        assert agent.agent._storage.load_bundle().x509_bundle() == server.ca.bundle()
+        server.script.clear()
+        await agent.until(Phase.READY)
+
+    async def test_an_empty_federated_bundle_is_left_out(self, server, start_agent, eventually, entry):
+        partner = TestCA("partner.org")
+        server.federated["partner.org"] = partner.bundle()
+        server.entries = {"a": entry("a", federates_with=["partner.org"])}
+        agent = await start_agent()
+        server.federated["partner.org"] = X509Bundle(partner.trust_domain, ())
+        await eventually(lambda: len(cache(agent).federated) == 0)
+        assert agent.phase is Phase.READY
+
     async def test_federated_bundles_are_fetched(self, server, start_agent, eventually, entry):
         partner = TestCA("partner.org")
         server.federated["partner.org"] = partner.bundle()
@@ -304,6 +330,20 @@ class TestSigning:
         server.script.clear()
         await eventually(lambda: set(cache(agent).svids) == {"a", "b"})
         assert cache(agent).failed == frozenset()
+
+    async def test_expired_svids_are_refused_and_not_asked_for_without_end(
+        self, server, start_agent, entry, eventually, workload
+    ):
+        server.entries = {"a": entry("a", "/a")}
+        server.svid_ttl = timedelta(seconds=-60)
+        settings = SyncSettings(interval=timedelta(hours=1))
+        agent = await start_agent(wait=False, sync=settings)
+        await eventually(lambda: cache(agent).failed == {"a"})
+        calls = server.calls["BatchNewX509SVID"]
+        for _ in range(3):
+            assert (await workload(agent).refusal()).status is Status.UNAVAILABLE
+        assert dict(cache(agent).svids) == {}
+        assert server.calls["BatchNewX509SVID"] == calls == 1
 
     async def signed_wrongly(self, server, start_agent, entry, eventually, make):
         server.entries = {"a": entry("a", "/a")}

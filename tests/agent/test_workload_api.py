@@ -306,7 +306,7 @@ class TestDenials:
         server.denial = DenialReason.AGENT_BANNED
         await agent.until(Phase.BANNED)
         assert dict(agent.agent.identities.cache.svids) == {}
-        assert not (folder / "data" / "agent-svid.sealed").exists()
+        await eventually(lambda: not (folder / "data" / "agent-svid.sealed").exists())
         assert any("Agent is banned: removing SVID and shutting down" in r.getMessage() for r in caplog.records)
 
     async def test_when_the_ban_is_lifted_a_new_token_brings_it_back(self, server, agent, workload):
