@@ -89,11 +89,11 @@ def test_tls_verifies_by_the_newest_bundles(fake: FakeWorkloadAPI, ca: TestCA) -
     with X509BundleSource(fake.address) as source:
         client = tls_client_context(source, authorize_id("spiffe://example.org/server"))
         assert _handshake(server, client) == "spiffe://example.org/server"
-        before = source.x509_context
+        before = client.generation
         ca.rotate()
         ca.remove_old_roots()
         fake.rotate()
-        source.wait(30, newer_than=before)
+        fake.wait_until(lambda: client.generation != before)  # made from the news, an instant after they are published
         with pytest.raises(OSError, match="certificate"):
             _handshake(server, client)
         server_source.publish(X509Context((ca.svid("/server"),), BundleSet.of(ca.bundle())))
