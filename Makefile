@@ -59,10 +59,7 @@ imports: $(VENV)/.developers
 unit: $(VENV)/.developers
 	@$(BIN)/python -m tools.system_packages
 	@$(BIN)/python -m tools.ensure_go
-	@# What fails beside thousands of others on a busy machine runs once more by itself; passing then, it is named flaky.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS) || { \
-		test $$? -eq 1 && echo "FLAKY unless they fail again, and a bug either way: the tests named above" && \
-		$(BIN)/python -m pytest -m "not slow" --last-failed --last-failed-no-failures none $(PYTEST_ARGS); }
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
 soak: $(VENV)/.developers ## The slow tests: long rotations, restarts under load
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
