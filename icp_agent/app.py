@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Never
 
 from authsec_sdk.errors import ConfigurationError, SpiffeError
+from authsec_sdk.http_health import HealthListener, HealthState
 from authsec_sdk.rpc import Server
 from icp_agent.api.callers import REATTEST_SECONDS
 from icp_agent.api.health import Health
@@ -26,7 +27,6 @@ from icp_agent.server_client import BootstrapClient, ServerAddress, ServerClient
 from icp_agent.storage import AgentStorage
 from icp_agent.syncer import Syncer
 from icp_agent.workloadattestors.registry import WORKLOAD_ATTESTORS
-from icp_common.http_health import HealthListener, HealthState
 from icp_common.service import Service
 
 logger = logging.getLogger(__name__)

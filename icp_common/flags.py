@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from authsec_sdk.errors import CallerError
-from icp_common.durations import format_duration, parse_duration
+from authsec_sdk.hcl.durations import format_duration, parse_duration
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from authsec_sdk.atomic_file import read_private, remove_file, remove_leftovers, write_atomic
 from authsec_sdk.errors import OperatorError
 from authsec_sdk.spiffe import TrustDomain
-from icp_common.atomic_file import read_private, remove_file, remove_leftovers, write_atomic
 
 _MAGIC = b"authsec sealed 1\n"
 _KEY_SIZE = 32

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from authsec_sdk.authz import authorize_member_of
+from authsec_sdk.http_health import HealthListener, HealthState
 from authsec_sdk.rpc import Peer, Server, ServerLimits
 from authsec_sdk.tls import mtls_server_context
 from icp_common.folders import make_private_folder
-from icp_common.http_health import HealthListener, HealthState
 from icp_common.telemetry import Telemetry
 from icp_server.audit.trail import AuditTrail
 from icp_server.ca.keys import KeyManager

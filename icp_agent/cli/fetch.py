@@ -11,11 +11,11 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.protobuf.json_format import MessageToDict
 
+from authsec_sdk.atomic_file import write_atomic
 from authsec_sdk.proto import workload_grpc, workload_pb2
 from authsec_sdk.rpc import Channel
 from icp_agent.cli.client import SECURITY_HEADER, AgentCommand, CommandError
 from icp_agent.cli.svids import Received, parse_response, print_received
-from icp_common.atomic_file import write_atomic
 
 _KEY_MODE: Final = 0o600
 _PUBLIC_MODE: Final = 0o644

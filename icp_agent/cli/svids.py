@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from authsec_sdk.errors import InvalidBundleError, SpiffeError
+from authsec_sdk.hcl.durations import format_duration
 from authsec_sdk.proto import workload_pb2
 from authsec_sdk.spiffe import X509SVID, BundleSet, TrustDomain, X509Bundle
 from authsec_sdk.spiffe.verify import verify_chain
 from icp_agent.cli.client import CommandError
-from icp_common.durations import format_duration
 
 Print = Callable[[str], None]
 

@@ -1,7 +1,7 @@
 """Settings of SPIRE that this agent knows and does not honour yet: refused by name, unless they ask for nothing."""
 
 from authsec_sdk.errors import ConfigurationError
-from icp_common.hcl import Fields
+from authsec_sdk.hcl import Fields
 
 
 class Later:

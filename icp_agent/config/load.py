@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from authsec_sdk.errors import ConfigurationError, InvalidSpiffeIDError
+from authsec_sdk.hcl import Fields, load
 from authsec_sdk.spiffe import TrustDomain
 from icp_agent.bootstrap import BootstrapTrust, BundleFormat
 from icp_agent.config.later import Later
@@ -15,7 +16,6 @@ from icp_agent.config.raw import RawSettings, read_agent_section
 from icp_agent.config.settings import DEFAULT_SOCKET, AgentConfig, HealthListenerSettings, LogSettings
 from icp_agent.keys import KeyType
 from icp_agent.syncer import SyncSettings
-from icp_common.hcl import Fields, load
 from icp_common.logs import parse_level
 
 MINIMUM_AVAILABILITY_TARGET: Final = timedelta(hours=24)

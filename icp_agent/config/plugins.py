@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from authsec_sdk.hcl import Body, Fields, load
 from icp_agent.config.settings import UnixAttestorSettings
 from icp_agent.nodeattestors.registry import LATER as LATER_NODE_ATTESTORS
 from icp_agent.nodeattestors.registry import NODE_ATTESTORS
 from icp_agent.workloadattestors.registry import LATER as LATER_WORKLOAD_ATTESTORS
 from icp_agent.workloadattestors.registry import WORKLOAD_ATTESTORS
-from icp_common.hcl import Body, Fields, load
 
 _LATER_STORES = frozenset({"aws_secretsmanager", "gcp_secretmanager"})
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Self
 
+from authsec_sdk.hcl import Fields
 from icp_agent.config.later import Later
-from icp_common.hcl import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
+from authsec_sdk.atomic_file import read_private, remove_leftovers, write_atomic
 from authsec_sdk.errors import ConfigurationError
-from icp_common.atomic_file import read_private, remove_leftovers, write_atomic
 from icp_common.folders import check_private_folder
 from icp_server.ca.keys import PrivateKey, generate_private_key
 from icp_server.domain.errors import KeyStoreError

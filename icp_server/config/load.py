@@ -8,12 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from authsec_sdk import hcl
 from authsec_sdk.errors import ConfigurationError, InvalidSpiffeIDError
+from authsec_sdk.hcl import Body, Fields
+from authsec_sdk.hcl.durations import format_duration
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from authsec_sdk.spire.reserved_ids import is_reserved
-from icp_common import hcl
-from icp_common.durations import format_duration
-from icp_common.hcl import Body, Fields
 from icp_common.logs import parse_level
 from icp_server.config import schema
 from icp_server.config.model import (

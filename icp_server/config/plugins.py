@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from icp_common import hcl
-from icp_common.hcl import Body, Fields
+from authsec_sdk import hcl
+from authsec_sdk.hcl import Body, Fields
 from icp_server.config import schema
 from icp_server.config.model import DataStore, KeyManager, Plugins
 from icp_server.config.schema import PLUGIN_TYPES, PluginType

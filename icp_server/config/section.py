@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icp_common.hcl import Fields
+from authsec_sdk.hcl import Fields
 from icp_server.config.schema import Key, Kind, Schema
 
 

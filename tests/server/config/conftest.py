@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from icp_common import hcl
+from authsec_sdk import hcl
 from icp_server.config import Overrides, ServerConfig
 from icp_server.config.load import parse_config
 

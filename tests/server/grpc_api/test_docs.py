@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from icp_common import hcl
+from authsec_sdk import hcl
 from icp_server.cli.program import _COMMANDS
 from icp_server.config import Overrides
 from icp_server.config.load import parse_config

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icp_common.durations import format_duration, parse_duration
+from authsec_sdk.hcl.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@
 docs/adr/0013-hcl-parser.md says why this is ours.
 """
 
-from icp_common.hcl.document import load, parse
-from icp_common.hcl.environment import expand_environment
-from icp_common.hcl.fields import Fields
-from icp_common.hcl.model import Attribute, Body, ListValue, Position, Scalar, Value
+from authsec_sdk.hcl.document import load, parse
+from authsec_sdk.hcl.environment import expand_environment
+from authsec_sdk.hcl.fields import Fields
+from authsec_sdk.hcl.model import Attribute, Body, ListValue, Position, Scalar, Value
 
 __all__ = [
     "Attribute",

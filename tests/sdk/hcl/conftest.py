@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from icp_common.hcl import Body, ListValue, Scalar, Value
+from authsec_sdk.hcl import Body, ListValue, Scalar, Value
 
 
 def _value(value: Value) -> Any:

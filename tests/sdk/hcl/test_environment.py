@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icp_common.hcl import expand_environment
+from authsec_sdk.hcl import expand_environment
 
 ENVIRON = {"A": "1", "LONG_name9": "two", "a-b": "dash", "$": "never"}
 

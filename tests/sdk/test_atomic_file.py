@@ -2,13 +2,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from authsec_sdk.atomic_file import read_private, remove_file, remove_leftovers, write_atomic
 from authsec_sdk.errors import ConfigurationError
-from icp_common.atomic_file import read_private, remove_file, remove_leftovers, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -103,7 +102,7 @@ def test_removing_is_idempotent(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from icp_common.atomic_file import write_atomic
+from authsec_sdk.atomic_file import write_atomic
 contents = [bytes([65 + number]) * 3_000_000 for number in range(4)]
 write_atomic(sys.argv[1], contents[0])
 print("ready", flush=True)
@@ -113,13 +112,11 @@ while True:
 """
 
 
-def test_kill_9_in_the_middle_leaves_one_content_whole(
-    tmp_path: Path, import_path: Callable[[dict[str, str]], dict[str, str]]
-) -> None:
+def test_kill_9_in_the_middle_leaves_one_content_whole(tmp_path: Path) -> None:
     path = tmp_path / "state"
     interrupted = 0
     for delay in range(12):
-        environ = import_path(dict(os.environ))
+        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path)], env=environ, stdout=subprocess.PIPE
         ) as process:

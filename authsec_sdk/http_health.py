@@ -39,11 +39,14 @@ Probe = Callable[[], Awaitable[HealthState]]
 
 
 class HealthListener:
-    """Serves one probe for each path; 200 when healthy, 500 when not, the details as JSON in both cases."""
+    """Serves one probe for each path: 200 when healthy, else `unhealthy_status`; the details as JSON either way."""
 
-    def __init__(self, probes: Mapping[str, Probe], *, timeout: float = REQUEST_TIMEOUT) -> None:
+    def __init__(
+        self, probes: Mapping[str, Probe], *, timeout: float = REQUEST_TIMEOUT, unhealthy_status: int = 500
+    ) -> None:
         self._probes = dict(probes)
         self._timeout = timeout
+        self._unhealthy_status = unhealthy_status
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -108,7 +111,7 @@ class HealthListener:
             logger.exception("health probe failed path=%s", target)
             return _response(500, b"{}\n", with_body=with_body)
         body = json.dumps(state.details, separators=(",", ":")).encode() + b"\n"
-        return _response(200 if state.healthy else 500, body, with_body=with_body)
+        return _response(200 if state.healthy else self._unhealthy_status, body, with_body=with_body)
 
 
 def _response(status: int, body: bytes, *, with_body: bool) -> bytes:

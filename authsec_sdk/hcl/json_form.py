@@ -5,7 +5,7 @@ import math
 import re
 
 from authsec_sdk.errors import ConfigurationError
-from icp_common.hcl.model import MAXIMUM_DEPTH, Attribute, Body, ListValue, Position, Scalar, Value
+from authsec_sdk.hcl.model import MAXIMUM_DEPTH, Attribute, Body, ListValue, Position, Scalar, Value
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from authsec_sdk.errors import ConfigurationError
-from icp_common.hcl.model import Position
-from icp_common.hcl.strings import BadEscapeError, unindent, unquote
+from authsec_sdk.hcl.model import Position
+from authsec_sdk.hcl.strings import BadEscapeError, unindent, unquote
 
 
 class Kind(Enum):

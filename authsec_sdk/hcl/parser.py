@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator
 
 from authsec_sdk.errors import ConfigurationError
-from icp_common.hcl.lexer import Kind, Lexer, Token
-from icp_common.hcl.model import MAXIMUM_DEPTH, Attribute, Body, ListValue, Position, Scalar, Value
+from authsec_sdk.hcl.lexer import Kind, Lexer, Token
+from authsec_sdk.hcl.model import MAXIMUM_DEPTH, Attribute, Body, ListValue, Position, Scalar, Value
 
 _LITERALS = frozenset({Kind.STRING, Kind.HEREDOC, Kind.NUMBER, Kind.FLOAT, Kind.BOOLEAN})
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from icp_common.hcl import Body, load
+from authsec_sdk.hcl import Body, load
 
 SAMPLES = Path(__file__).with_name("samples")
 NAMES = sorted(path.name for path in SAMPLES.iterdir() if path.suffix in (".conf", ".json"))

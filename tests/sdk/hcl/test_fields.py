@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from authsec_sdk.errors import ConfigurationError
-from icp_common.hcl import Fields, parse
+from authsec_sdk.hcl import Fields, parse
 
 TEXT = """\
 agent {

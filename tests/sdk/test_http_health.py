@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.abc import ByteStream
 
-from icp_common.http_health import MAX_CONNECTIONS, MAX_REQUEST_BYTES, HealthListener, HealthState
+from authsec_sdk.http_health import MAX_CONNECTIONS, MAX_REQUEST_BYTES, HealthListener, HealthState
 
 pytestmark = pytest.mark.anyio
 

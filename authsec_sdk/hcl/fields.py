@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Self
 
 from authsec_sdk.errors import ConfigurationError
-from icp_common.durations import parse_duration
-from icp_common.hcl.model import Attribute, Body, ListValue, Position, Scalar, Value
+from authsec_sdk.hcl.durations import parse_duration
+from authsec_sdk.hcl.model import Attribute, Body, ListValue, Position, Scalar, Value
 
 
 class Fields:

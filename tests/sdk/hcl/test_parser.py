@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authsec_sdk.errors import ConfigurationError
-from icp_common.hcl import Body, load, parse
-from icp_common.hcl.document import MAXIMUM_SIZE
-from icp_common.hcl.model import MAXIMUM_DEPTH
+from authsec_sdk.hcl import Body, load, parse
+from authsec_sdk.hcl.document import MAXIMUM_SIZE
+from authsec_sdk.hcl.model import MAXIMUM_DEPTH
 
 Tree = Callable[[Body], dict[str, Any]]
 

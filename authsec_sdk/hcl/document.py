@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from authsec_sdk.errors import ConfigurationError
-from icp_common.hcl.environment import expand_environment
-from icp_common.hcl.json_form import parse_json
-from icp_common.hcl.model import Body
-from icp_common.hcl.parser import parse_native
+from authsec_sdk.hcl.environment import expand_environment
+from authsec_sdk.hcl.json_form import parse_json
+from authsec_sdk.hcl.model import Body
+from authsec_sdk.hcl.parser import parse_native
 
 MAXIMUM_SIZE = 4 << 20
 """Bytes of a configuration file; SPIRE's own have some thousands."""
