@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from authsec_sdk.errors import NotReadyError, SourceClosedError
 from authsec_sdk.spiffe.context import X509Context
@@ -41,7 +41,8 @@ class X509ContextSource(Protocol):
 class X509ContextHolder:
     """A source in memory: holds what its owner publishes. For servers, agents and tests; safe among threads."""
 
-    def __init__(self, context: X509Context | None = None) -> None:
+    def __init__(self, context: X509Context | None = None, *, observer: Callable[[Any], None] | None = None) -> None:
+        self.observer = observer  # of the TLS contexts over this source: see `authsec_sdk.telemetry`
         self._context = context
         self._closed = False
         self._listeners: tuple[X509ContextListener, ...] = ()

@@ -97,6 +97,7 @@ class HandshakeGate:
             owner._peer_spiffe_id = peer
             if owner._sslobj is self:  # else it was ended or closed meanwhile, and stays so
                 owner._sslobj = raw
+                self._verifier.accepted(peer, self._generation, self._begun)
 
     def _refused_by_openssl(self, error: ssl.SSLError) -> None:
         refusal = self._verifier.refused_by_openssl(error, self._generation)

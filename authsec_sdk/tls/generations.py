@@ -20,6 +20,7 @@ from authsec_sdk.errors import (
     UnavailableError,
 )
 from authsec_sdk.spiffe import X509SVID, BundleSet, TrustDomain, X509Bundle, X509Context, X509ContextSource
+from authsec_sdk.telemetry import GenerationMade, Observer, observer_of, tell
 from authsec_sdk.tls.connection import end_connections
 from authsec_sdk.tls.errors import IdentityUnavailableError
 from authsec_sdk.tls.generation import Generation, unloadable
@@ -75,6 +76,7 @@ class Generations:
         self._bucket = TokenBucket(limits.rebuilds_per_second, limits.rebuilds_per_second * _BURST_SECONDS)
         self._log_bucket = TokenBucket(_LOG_LINES_PER_SECOND, _LOG_BURST)
         self._numbers = itertools.count(1)
+        self._made: list[int] = []
         # What new connections are made from, if it is as new as it may be. None: ask `current`.
         self.built: Built | None = None
         self._built: Built | None = None
@@ -88,6 +90,11 @@ class Generations:
     def register(self, user: _User) -> None:
         """Whenever a snapshot arrives, build for the settings that `user` then has, too; as long as it lives."""
         self._users[id(user)] = user
+
+    @property
+    def observer(self) -> Observer | None:
+        """The source's, which hears of these generations and of their connections."""
+        return observer_of(self._source)
 
     def check_source(self) -> X509Context:
         """Return the newest snapshot.
@@ -118,7 +125,8 @@ class Generations:
             found = built.generations.get(settings)
             if found is None:
                 found = self._add(built, settings)
-            return found
+        self._tell_made()
+        return found
 
     def newest_bundles(self) -> BundleSet[X509Bundle]:
         """The bundles of the newest snapshot, whether or not a generation was built of it yet."""
@@ -142,6 +150,7 @@ class Generations:
         except Exception:
             self.built = None
             logger.exception("The newest identity was not taken up role=%s", self.role)
+        self._tell_made()
 
     def renew_lock(self) -> None:
         """Get a free lock, in a forked child: the thread that held the old one exists in the parent only."""
@@ -240,7 +249,14 @@ class Generations:
         built.generations = generations
         self._alive = [ref for ref in self._alive if ref() is not None]
         self._alive.append(weakref.ref(generation))
+        self._made.append(generation.number)
         return generation
+
+    def _tell_made(self) -> None:
+        """Tell the observer which generations were made, without the lock: it may make a connection itself."""
+        made, self._made = self._made, []
+        for number in made:
+            tell(self.observer, GenerationMade(str(self.role), number))
 
     def _end_oldest(self) -> None:
         """End connections of the oldest generations, as far as too many are alive."""

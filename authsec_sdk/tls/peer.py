@@ -9,7 +9,6 @@ import threading
 import time
 from _ssl import ENCODING_DER
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -18,6 +17,7 @@ from cryptography import x509
 from authsec_sdk.authz import Authorizer, authorize, not_, unsafe_authorize_any
 from authsec_sdk.errors import InvalidX509SVIDError, PeerCredentialError, SpiffeError, UntrustedPeerError
 from authsec_sdk.spiffe import BundleSet, SpiffeID, X509Bundle, verify_chain, verify_membership, x509_svid_id
+from authsec_sdk.telemetry import HandshakeCompleted, Rejection, tell
 from authsec_sdk.tls.errors import PeerVerificationError
 from authsec_sdk.tls.generation import Generation
 from authsec_sdk.tls.generations import Generations
@@ -67,20 +67,6 @@ class RawTLS(Protocol):
     def write(self, data: Any, /) -> int:
         """Send bytes encrypted."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A peer that was refused, for the operator. Nothing of it reaches the peer.
-
-    `spiffe_id` is the ID in its certificate, None if that could not be read or OpenSSL refused the chain, which it then
-    does not show. It is proven only where `reason` is a `PeerNotAuthorizedError`. `role` is ours: client or server.
-    """
-
-    spiffe_id: SpiffeID | None
-    reason: SpiffeError
-    role: str
-    generation: int
 
 
 RejectionHook: TypeAlias = Callable[[Rejection], None]
@@ -138,6 +124,14 @@ class PeerVerifier:
         except Exception as error:
             raise self._refuse(_readable_id(raw), _reason(error), generation) from error
 
+    def accepted(self, peer: SpiffeID | None, generation: Generation, begun: float) -> None:
+        """Tell the source's observer, if there is one, of a connection that is open now. Raises nothing."""
+        observer = self._generations.observer
+        if observer is not None:
+            own = None if generation.svid is None else generation.svid.id
+            seconds = time.monotonic() - begun
+            tell(observer, HandshakeCompleted(str(self._role), peer, own, generation.number, seconds))
+
     def refused_by_openssl(self, error: ssl.SSLError, generation: Generation) -> PeerVerificationError | None:
         """Turn OpenSSL's refusal of the peer into ours; None if `error` is about something else."""
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -164,10 +158,10 @@ class PeerVerifier:
         rejection = Rejection(spiffe_id, reason, str(self._role), generation.number)
         with self._lock:
             self._rejections += 1
-            tell = self._log_bucket.take(time.monotonic())
+            logged = self._log_bucket.take(time.monotonic())
             unlogged = self._unlogged
-            self._unlogged = 0 if tell else unlogged + 1
-        if tell:
+            self._unlogged = 0 if logged else unlogged + 1
+        if logged:
             logger.warning(
                 "Peer refused: %s role=%s spiffe_id=%s generation=%d%s",
                 printable(reason),
@@ -181,6 +175,7 @@ class PeerVerifier:
                 self._on_rejected(rejection)
             except Exception:
                 logger.exception("The hook on_rejected failed; the peer stays refused")
+        tell(self._generations.observer, rejection)
         return PeerVerificationError(reason, spiffe_id)
 
     def _hint(self, generation: Generation) -> str:
