@@ -15,9 +15,23 @@ from authsec_sdk.authz.matchers import (
     not_,
     unsafe_authorize_any,
 )
+from authsec_sdk.authz.policy import (
+    Decision,
+    Policy,
+    RequestAuthorizer,
+    RuleFinding,
+    authorize_request,
+    require_request_authorizer,
+)
+from authsec_sdk.authz.request import Request
 
 __all__ = [
     "Authorizer",
+    "Decision",
+    "Policy",
+    "Request",
+    "RequestAuthorizer",
+    "RuleFinding",
     "all_of",
     "any_of",
     "authorize",
@@ -26,7 +40,9 @@ __all__ = [
     "authorize_member_of",
     "authorize_one_of",
     "authorize_path",
+    "authorize_request",
     "not_",
     "require_authorizer",
+    "require_request_authorizer",
     "unsafe_authorize_any",
 ]
