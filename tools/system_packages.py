@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # Package -> a file pattern of it, as seen from the root directory.
-PACKAGES = {"postgresql": "usr/lib/postgresql/*/bin/initdb"}
+PACKAGES = {"postgresql": "usr/lib/postgresql/*/bin/initdb", "redis-server": "usr/bin/redis-server"}
 COMMANDS = {"postgresql": "initdb"}  # where other systems put it on PATH, that will do
 
 
