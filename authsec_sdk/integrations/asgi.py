@@ -7,97 +7,79 @@ websocket, as it was verified in the handshake, never from a header::
     scope["extensions"]["tls"] = {"client_cert_chain": [...], "tls_version": ..., ...}
 
 :func:`peer_spiffe_id` reads it in a handler; :class:`RouteAuthorizationMiddleware` decides before the handler runs.
+Behind a proxy, :class:`TrustedFrontMiddleware` adds ``"forwarded": ForwardedPeer | None``, for
+:func:`forwarded_peer`.
 """
 
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from authsec_sdk.authz import Authorizer, authorize, require_authorizer
-from authsec_sdk.errors import CallerError, NoIdentityError, PeerNotAuthorizedError, SpiffeError
+from authsec_sdk.errors import CallerError, NoIdentityError, SpiffeError
+from authsec_sdk.integrations._routes import PROBLEM, PROBLEM_TYPE, Route, authorize_request, require_routes
+from authsec_sdk.integrations.trusted_front import ForwardedPeer, TrustedFronts, without_forwarded
 from authsec_sdk.spiffe import SpiffeID
 
-__all__ = ["Route", "RouteAuthorizationMiddleware", "peer_spiffe_id"]
+__all__ = [
+    "OnRefused",
+    "Route",
+    "RouteAuthorizationMiddleware",
+    "TrustedFrontMiddleware",
+    "forwarded_peer",
+    "peer_spiffe_id",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+OnRefused: TypeAlias = Callable[[SpiffeID | None, str, SpiffeError], None]
+"""Called with the peer of the connection, the path and the reason of each refusal."""
 
 logger = logging.getLogger(__name__)
 
 
 def peer_spiffe_id(scope: Scope) -> SpiffeID:
-    """Return the caller's SPIFFE ID from an ASGI scope.
+    """Return the caller's SPIFFE ID from an ASGI scope: the peer of the connection, as the handshake verified it.
 
     Raises:
         NoIdentityError: when the caller presented no certificate.
         CallerError: when nothing put a peer into the scope: the server is not one of our integrations.
 
     """
-    extension = scope.get("extensions", {}).get("spiffe")
+    peer = _peer(scope)
+    if peer is None:
+        raise NoIdentityError("the caller presented no certificate; ask for one with client_certificate='require'")
+    return peer
+
+
+def forwarded_peer(scope: Scope) -> ForwardedPeer:
+    """Return the client that the peer of the connection, a trusted front, speaks for.
+
+    Raises:
+        NoIdentityError: the peer is no trusted front, or its client presented no certificate.
+        CallerError: no :class:`TrustedFrontMiddleware` is in front of this application.
+
+    """
+    extension = (scope.get("extensions") or {}).get("spiffe") or {}
+    if "forwarded" not in extension:
+        raise CallerError("nothing is read from trusted fronts here: wrap the application in TrustedFrontMiddleware")
+    forwarded = extension["forwarded"]
+    if not isinstance(forwarded, ForwardedPeer):
+        raise NoIdentityError("no trusted front speaks for a client here")
+    return forwarded
+
+
+def _peer(scope: Scope) -> SpiffeID | None:
+    extension = (scope.get("extensions") or {}).get("spiffe")
     if extension is None:
         raise CallerError(
             "this scope carries no SPIFFE peer: serve the application through authsec_sdk.integrations.uvicorn, or "
             "another server integration, so that the handshake's identity reaches it"
         )
     peer = extension["peer"]
-    if not isinstance(peer, SpiffeID):
-        raise NoIdentityError("the caller presented no certificate; ask for one with client_certificate='require'")
-    return peer
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Who may use the paths that a pattern matches.
-
-    ``path`` is matched against the whole decoded path, segment by segment: ``*`` stands for one segment and ``**``, as
-    the last one, for any number of them, none too. ``methods`` are HTTP methods in any case, where GET stands for HEAD
-    too (RFC 9110 section 9.3.2); None means all, websockets too, and a route with methods does not match websockets.
-
-    Raises:
-        CallerError: the pattern is none, or ``methods`` is empty or a single text, so that the route would never match.
-        InvalidAuthorizerError: ``authorizer`` cannot be one.
-
-    """
-
-    path: str
-    authorizer: Authorizer
-    methods: frozenset[str] | None = None
-
-    def __post_init__(self) -> None:
-        """Check the pattern and the authorizer, and take methods in any case."""
-        segments = self.path.split("/")[1:]
-        if not self.path.startswith("/") or "**" in segments[:-1] or not _plain(self.path):
-            raise CallerError(f"route path {self.path!r}: want '/…' with '*' for a segment and '**' at the end only")
-        for segment in segments:
-            if "*" in segment and segment not in ("*", "**"):
-                raise CallerError(f"route path {self.path!r}: '*' stands for a whole segment, not for a part of one")
-        object.__setattr__(self, "authorizer", require_authorizer(self.authorizer))
-        if self.methods is not None:
-            object.__setattr__(self, "methods", _methods(self.methods))
-
-    def matches(self, path: str, method: str | None) -> bool:
-        """Tell whether this route speaks of a request; ``method`` is None for a websocket."""
-        if self.methods is not None and method not in self.methods:
-            return False
-        wanted, seen = self.path.split("/")[1:], path.split("/")[1:]
-        if wanted[-1] == "**":
-            wanted.pop()
-            seen = seen[: len(wanted)]
-        return len(wanted) == len(seen) and all(a == b or (a == "*" and b) for a, b in zip(wanted, seen, strict=True))
-
-
-def _methods(given: object) -> frozenset[str]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise CallerError(f"methods={given!r} of a route: give a set, such as {{'GET', 'POST'}}")
-    methods = frozenset(str(method).upper() for method in given)
-    if not methods:
-        raise CallerError("methods=… of a route names none, so it would never match; leave it out to mean all")
-    return methods | {"HEAD"} if "GET" in methods else methods
+    return peer if isinstance(peer, SpiffeID) else None
 
 
 class RouteAuthorizationMiddleware:
@@ -110,18 +92,10 @@ class RouteAuthorizationMiddleware:
     Websockets are refused before they are accepted. Lifespan passes through.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        routes: Iterable[Route],
-        *,
-        on_refused: Callable[[SpiffeID | None, str, SpiffeError], None] | None = None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, routes: Iterable[Route], *, on_refused: OnRefused | None = None) -> None:
         self._app = app
-        self._routes = tuple(routes)
+        self._routes = require_routes(routes)
         self._on_refused = on_refused
-        if not self._routes:
-            raise CallerError("no routes: every request would be refused; name at least one Route")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -131,53 +105,62 @@ class RouteAuthorizationMiddleware:
         peer: SpiffeID | None = None
         try:
             peer = peer_spiffe_id(scope)
-            self._authorize(peer, scope["path"], _method(scope))
+            forwarded = scope["extensions"]["spiffe"].get("forwarded")
+            method = scope.get("method")
+            authorize_request(self._routes, peer, forwarded, scope["path"], None if method is None else str(method))
         except SpiffeError as refusal:
-            self._tell(peer, scope["path"], refusal)
+            _tell(self._on_refused, peer, scope["path"], refusal)
             await _refuse(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _authorize(self, peer: SpiffeID, path: str, method: str | None) -> None:
-        if not _plain(path):
-            raise PeerNotAuthorizedError(peer, wanted="a path that reads one way only", action="normalize the path")
-        matching = [route for route in self._routes if route.matches(path, method)]
-        if not matching:
-            raise PeerNotAuthorizedError(
-                peer, wanted=f"a route for {method or 'websocket'!r} {path!r}", action="add a Route for it"
-            )
-        for route in matching:
-            authorize(route.authorizer, peer)
 
-    def _tell(self, peer: SpiffeID | None, path: str, refusal: SpiffeError) -> None:
-        logger.warning("Request refused: %s peer=%s path=%r", refusal, peer, path)
-        if self._on_refused is not None:
-            self._on_refused(peer, path, refusal)
+class TrustedFrontMiddleware:
+    """Read from named fronts which client they speak for, and keep the header from the application in every case.
+
+    The peer of the connection stays the peer (:func:`peer_spiffe_id`); the client is another value
+    (:func:`forwarded_peer`, ``Route(…, forwarded=…)``). Put it outside of all that authorizes. A front that says
+    something which cannot be believed is answered with 403, a server that does not tell its peer too.
+    """
+
+    def __init__(self, app: ASGIApp, fronts: TrustedFronts, *, on_refused: OnRefused | None = None) -> None:
+        self._app = app
+        self._fronts = fronts
+        self._on_refused = on_refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        peer: SpiffeID | None = None
+        try:
+            peer = _peer(scope)
+            forwarded = self._fronts.read(peer, scope["headers"])
+        except SpiffeError as refusal:
+            _tell(self._on_refused, peer, scope["path"], refusal)
+            await _refuse(scope, receive, send)
+            return
+        spiffe = {**scope["extensions"]["spiffe"], "forwarded": forwarded}
+        told = {**scope, "headers": without_forwarded(scope["headers"])}
+        told["extensions"] = {**scope["extensions"], "spiffe": spiffe}
+        await self._app(told, receive, send)
 
 
-def _method(scope: Scope) -> str | None:
-    """Return the method as routes spell it: who sends `post` must not escape the route for POST. None: a websocket."""
-    method = scope.get("method")
-    return None if method is None else str(method).upper()
-
-
-def _plain(path: str) -> bool:
-    """Tell whether a path reads one way only; one trailing slash is fine."""
-    segments = path.split("/")[1:]
-    return "\\" not in path and not any(s in (".", "..") for s in segments) and "" not in segments[:-1]
-
-
-_PROBLEM = json.dumps({"type": "about:blank", "title": "Forbidden", "status": 403}).encode()
+def _tell(hook: OnRefused | None, peer: SpiffeID | None, path: str, refusal: SpiffeError) -> None:
+    logger.warning("Request refused: %s peer=%s path=%r", refusal, peer, path)
+    if hook is not None:
+        hook(peer, path, refusal)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(_PROBLEM)).encode())]
+    headers = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(PROBLEM)).encode())]
     kind = "http.response"
     if scope["type"] == "websocket":
         await receive()  # websocket.connect comes before any answer
-        if "websocket.http.response" not in scope.get("extensions", {}):
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": 1008})
             return
         kind = "websocket.http.response"
     await send({"type": f"{kind}.start", "status": 403, "headers": headers})
-    await send({"type": f"{kind}.body", "body": _PROBLEM})
+    await send({"type": f"{kind}.body", "body": PROBLEM})

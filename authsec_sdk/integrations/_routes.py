@@ -1,0 +1,129 @@
+"""Routes of an application and who may use them: the one decision behind all HTTP middlewares. Pure."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from authsec_sdk.authz import Authorizer, authorize, require_authorizer
+from authsec_sdk.errors import CallerError, NoIdentityError, PeerNotAuthorizedError
+from authsec_sdk.integrations.trusted_front import ForwardedPeer
+from authsec_sdk.spiffe import SpiffeID
+
+__all__ = ["PROBLEM", "PROBLEM_TYPE", "Route", "authorize_forwarded", "authorize_request", "require_routes"]
+
+PROBLEM_TYPE = "application/problem+json"
+PROBLEM = json.dumps({"type": "about:blank", "title": "Forbidden", "status": 403}).encode()
+"""What a caller that is refused gets to know (RFC 9457)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who may use the paths that a pattern matches.
+
+    ``path`` is matched against the whole decoded path, segment by segment: ``*`` stands for one segment and ``**``, as
+    the last one, for any number of them, none too. ``methods`` are HTTP methods in any case, where GET stands for HEAD
+    too (RFC 9110 section 9.3.2); None means all, websockets too, and a route with methods does not match websockets.
+
+    ``authorizer`` judges the peer of the connection. With ``forwarded`` the peer must be a trusted front too, and the
+    client that it speaks for is judged by that one.
+
+    Raises:
+        CallerError: the pattern is none, or ``methods`` is empty or a single text, so that the route would never match.
+        InvalidAuthorizerError: ``authorizer`` cannot be one.
+
+    """
+
+    path: str
+    authorizer: Authorizer
+    methods: frozenset[str] | None = None
+    forwarded: Authorizer | None = None
+
+    def __post_init__(self) -> None:
+        """Check the pattern and the authorizer, and take methods in any case."""
+        segments = self.path.split("/")[1:]
+        if not self.path.startswith("/") or "**" in segments[:-1] or not _plain(self.path):
+            raise CallerError(f"route path {self.path!r}: want '/…' with '*' for a segment and '**' at the end only")
+        for segment in segments:
+            if "*" in segment and segment not in ("*", "**"):
+                raise CallerError(f"route path {self.path!r}: '*' stands for a whole segment, not for a part of one")
+        object.__setattr__(self, "authorizer", require_authorizer(self.authorizer))
+        if self.forwarded is not None:
+            object.__setattr__(self, "forwarded", require_authorizer(self.forwarded))
+        if self.methods is not None:
+            object.__setattr__(self, "methods", _methods(self.methods))
+
+    def matches(self, path: str, method: str | None) -> bool:
+        """Tell whether this route speaks of a request; ``method`` is None for a websocket."""
+        if self.methods is not None and method not in self.methods:
+            return False
+        wanted, seen = self.path.split("/")[1:], path.split("/")[1:]
+        if wanted[-1] == "**":
+            wanted.pop()
+            seen = seen[: len(wanted)]
+        return len(wanted) == len(seen) and all(a == b or (a == "*" and b) for a, b in zip(wanted, seen, strict=True))
+
+
+def _methods(given: object) -> frozenset[str]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise CallerError(f"methods={given!r} of a route: give a set, such as {{'GET', 'POST'}}")
+    methods = frozenset(str(method).upper() for method in given)
+    if not methods:
+        raise CallerError("methods=… of a route names none, so it would never match; leave it out to mean all")
+    return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def require_routes(routes: Iterable[Route]) -> tuple[Route, ...]:
+    """Return the routes of a middleware.
+
+    Raises:
+        CallerError: there are none.
+
+    """
+    taken = tuple(routes)
+    if not taken:
+        raise CallerError("no routes: every request would be refused; name at least one Route")
+    return taken
+
+
+def authorize_request(
+    routes: Sequence[Route], peer: SpiffeID, forwarded: ForwardedPeer | None, path: str, method: str | None
+) -> None:
+    """Ask the routes: each that matches must accept, and one must match. `method` is None for a websocket.
+
+    Raises:
+        PeerNotAuthorizedError: the path reads in two ways, no route matches, or one that does refuses.
+        NoIdentityError: a route asks for a forwarded client, and there is none.
+
+    """
+    if not _plain(path):
+        raise PeerNotAuthorizedError(peer, wanted="a path that reads one way only", action="normalize the path")
+    # Who sends `post` must not escape the route for POST.
+    method = None if method is None else method.upper()
+    matching = [route for route in routes if route.matches(path, method)]
+    if not matching:
+        raise PeerNotAuthorizedError(
+            peer, wanted=f"a route for {method or 'websocket'!r} {path!r}", action="add a Route for it"
+        )
+    for route in matching:
+        authorize(route.authorizer, peer)
+        if route.forwarded is not None:
+            authorize_forwarded(route.forwarded, forwarded)
+
+
+def authorize_forwarded(authorizer: Authorizer, forwarded: ForwardedPeer | None) -> None:
+    """Judge the client that a trusted front speaks for.
+
+    Raises:
+        PeerNotAuthorizedError: it is refused.
+        NoIdentityError: the peer of the connection speaks for nobody.
+
+    """
+    if forwarded is None:
+        raise NoIdentityError("no trusted front speaks for a client here")
+    authorize(authorizer, forwarded.spiffe_id)
+
+
+def _plain(path: str) -> bool:
+    """Tell whether a path reads one way only; one trailing slash is fine."""
+    segments = path.split("/")[1:]
+    return "\\" not in path and not any(s in (".", "..") for s in segments) and "" not in segments[:-1]
