@@ -2,19 +2,17 @@
 
 from datetime import datetime
 
-from cryptography import x509
-
-from authsec_sdk.errors import InvalidBundleError, InvalidX509SVIDError, SpiffeError
+from authsec_sdk.errors import InvalidBundleError, InvalidX509SVIDError
 from authsec_sdk.spiffe import (
     X509SVID,
     BundleSet,
-    SpiffeID,
     TrustDomain,
     X509Bundle,
     X509Context,
     parse_bundle_map,
     verify_chain,
 )
+from authsec_sdk.spiffe.authority_owner import check_authority_owners
 
 __all__ = ["read_bundle_map", "read_pem_bundle", "whole"]
 
@@ -33,7 +31,7 @@ def read_pem_bundle(trust_domain: TrustDomain, data: bytes) -> BundleSet[X509Bun
         del data  # files are mixed up, and then this is a key
     if not len(bundle):
         raise InvalidBundleError(f"the bundle of {trust_domain} is empty")
-    _check_owner(bundle, "write only the bundle of one domain, or use trust_bundles.json for several")
+    check_authority_owners(bundle, "write only the bundle of one domain, or use trust_bundles.json for several")
     return BundleSet.of(bundle)
 
 
@@ -48,7 +46,7 @@ def read_bundle_map(data: bytes) -> BundleSet[X509Bundle]:
     finally:
         del data
     for bundle in bundles.values():
-        _check_owner(bundle, "it stands under the wrong key of trust_domains")
+        check_authority_owners(bundle, "it stands under the wrong key of trust_domains")
     return bundles
 
 
@@ -65,28 +63,3 @@ def whole(svid: X509SVID, bundles: BundleSet[X509Bundle], trust_domain: TrustDom
         raise InvalidX509SVIDError(f"the certificate of {svid.id} expired at {svid.not_after:%FT%TZ}")
     verify_chain(svid.certificates, bundles, at=now)
     return X509Context((svid,), bundles)
-
-
-def _check_owner(bundle: X509Bundle, remedy: str) -> None:
-    for authority in bundle.authorities:
-        for uri in _uris(authority):
-            if not uri.lower().startswith("spiffe:"):
-                continue
-            try:
-                owner = SpiffeID.parse(uri).trust_domain
-            except SpiffeError as error:
-                raise InvalidBundleError(
-                    f"an authority in the bundle of {bundle.trust_domain} names no SPIFFE ID: {error}"
-                ) from None
-            if owner != bundle.trust_domain:
-                raise InvalidBundleError(
-                    f"an authority in the bundle of {bundle.trust_domain} names the trust domain {owner}: {remedy}"
-                )
-
-
-def _uris(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return names.get_values_for_type(x509.UniformResourceIdentifier)

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from authsec_sdk.errors import ConfigurationError, SpiffeError
@@ -10,8 +10,10 @@ from authsec_sdk.filesource.feed import FileFeed
 from authsec_sdk.filesource.folder import Folder
 from authsec_sdk.filesource.layout import SPIFFE_HELPER, FileLayout
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
-from authsec_sdk.workloadapi.status import SourcePhase
-from authsec_sdk.workloadapi.waiting import READY_TIMEOUT, WaitingSource
+from authsec_sdk.telemetry import Observer
+from authsec_sdk.workloadapi.feed import context_identity
+from authsec_sdk.workloadapi.status import SourcePhase, SourceState, state_of
+from authsec_sdk.workloadapi.waiting import READY_TIMEOUT, ContextSource
 
 __all__ = ["FileSource", "FileStatus"]
 
@@ -36,9 +38,17 @@ class FileStatus:
     """How many different contexts were published."""
     rejected: int
     """How many different states of the files were refused, half-written ones included."""
+    state: SourceState
+    """All of it in one word; STALE where the files are not the whole that is published."""
+    at: datetime
+
+    @property
+    def expires_in(self) -> timedelta | None:
+        """How long the SVID in use is still good, less than nothing once it has expired; None where there is none."""
+        return None if self.expires_at is None else self.expires_at - self.at
 
 
-class FileSource(WaitingSource):
+class FileSource(ContextSource):
     """Reads an SVID, its key and its bundle from a folder, and again whenever a file there changes::
 
         async with FileSource("/run/svid", trust_domain="example.org") as source:  # or `with`
@@ -57,6 +67,7 @@ class FileSource(WaitingSource):
         interval: how many seconds between two looks at the folder; a change is seen after at most that long.
         ready_timeout: how long `with` and `async with` wait for the first identity; None stands for ever.
         unsafe_key_readable_by_others: take a key that every user of the machine may read.
+        observer: as `X509Source`.
 
     Raises:
         ConfigurationError: `interval` is not positive.
@@ -72,12 +83,13 @@ class FileSource(WaitingSource):
         interval: float = INTERVAL,
         ready_timeout: float | None = READY_TIMEOUT,
         unsafe_key_readable_by_others: bool = False,
+        observer: Observer | None = None,
     ) -> None:
         if not 0 < interval < float("inf"):
             raise ConfigurationError(f"interval must be a positive number of seconds, not {interval!r}")
         domain = trust_domain if isinstance(trust_domain, TrustDomain) else TrustDomain.parse(trust_domain)
         self.folder = Path(folder)
-        self._feed = FileFeed(Folder(self.folder, layout, domain, unsafe_key_readable_by_others), interval)
+        self._feed = FileFeed(Folder(self.folder, layout, domain, unsafe_key_readable_by_others), interval, observer)
         super().__init__(
             self._feed,
             ready_timeout,
@@ -93,17 +105,22 @@ class FileSource(WaitingSource):
     def status(self) -> FileStatus:
         """How the source is doing now. Never blocks, never raises, starts nothing."""
         feed = self._feed
-        progress, context, closed = feed.progress, feed.context, feed.closed
-        svid = None if context is None else context.svid
+        progress, context = feed.progress, feed.value
+        phase = SourcePhase.CLOSED if feed.closed else progress.phase
+        spiffe_id, _, expires_at = context_identity(context)
+        now = datetime.now(UTC)
+        state = state_of(phase, known=context is not None, failures=progress.failures, expires_at=expires_at, now=now)
         return FileStatus(
             folder=self.folder,
-            healthy=svid is not None and not svid.is_expired(datetime.now(UTC)),
-            current=svid is not None and progress.phase is SourcePhase.CONNECTED and not closed,
-            spiffe_id=None if svid is None else svid.id,
-            expires_at=None if svid is None else svid.not_after,
+            healthy=state in (SourceState.READY, SourceState.STALE),
+            current=context is not None and phase is SourcePhase.CONNECTED,
+            spiffe_id=spiffe_id,
+            expires_at=expires_at,
             last_update=progress.last_update,
             last_error=progress.last_error,
             last_error_at=progress.last_error_at,
             updates=progress.updates,
             rejected=progress.rejected,
+            state=state,
+            at=now,
         )

@@ -4,21 +4,26 @@
 """
 
 from authsec_sdk.workloadapi.address import SOCKET_ENV, Endpoint, TCPEndpoint, UnixEndpoint, resolve_endpoint
+from authsec_sdk.workloadapi.backoff import Backoff, BackoffStrategy
 from authsec_sdk.workloadapi.bundlesource import X509BundleSource
 from authsec_sdk.workloadapi.choice import SVIDPicker
 from authsec_sdk.workloadapi.client import WorkloadAPIClient
-from authsec_sdk.workloadapi.failure import UnexpectedOwnerError
+from authsec_sdk.workloadapi.failure import FailureKind, UnexpectedOwnerError
 from authsec_sdk.workloadapi.jwtsource import JWTSource
 from authsec_sdk.workloadapi.limits import UpdateLimits
-from authsec_sdk.workloadapi.status import SourcePhase, SourceStatus
+from authsec_sdk.workloadapi.status import SourcePhase, SourceState, SourceStatus
 from authsec_sdk.workloadapi.x509source import X509Source
 
 __all__ = [
     "SOCKET_ENV",
+    "Backoff",
+    "BackoffStrategy",
     "Endpoint",
+    "FailureKind",
     "JWTSource",
     "SVIDPicker",
     "SourcePhase",
+    "SourceState",
     "SourceStatus",
     "TCPEndpoint",
     "UnexpectedOwnerError",

@@ -1,10 +1,20 @@
 """How long to wait before asking the agent again: full jitter, capped; pure."""
 
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["AFTER_REFUSAL", "WITHOUT_AGENT", "WITHOUT_IDENTITY", "Backoff"]
+__all__ = ["AFTER_REFUSAL", "WITHOUT_AGENT", "WITHOUT_IDENTITY", "Backoff", "BackoffStrategy", "delay_of"]
 
 _MAX_DOUBLINGS = 60  # far beyond any cap, and a float holds it
+
+
+class BackoffStrategy(Protocol):
+    """How long to wait after failures: `Backoff`, or one of your own."""
+
+    def delay(self, failures: int, random: float, /) -> float:
+        """Return the seconds to wait after so many failures in a row (from 1), for a random number in [0, 1)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +46,17 @@ WITHOUT_IDENTITY = Backoff(base=1.0, cap=5.0, floor=0.25)
 
 AFTER_REFUSAL = Backoff(base=30.0, cap=60.0, floor=10.0)
 """The agent says that the call itself is wrong. Only another agent behind the same address mends that."""
+
+SHORTEST, LONGEST = 0.01, 3600.0
+"""Between these every strategy is kept, in seconds: an agent is never called in a tight loop, nor given up."""
+
+
+def delay_of(strategy: BackoffStrategy, failures: int, random: float) -> float:
+    """Return what a strategy says, within bounds; one that fails or talks nonsense waits as `WITHOUT_AGENT` does."""
+    try:
+        delay = float(strategy.delay(failures, random))
+    except Exception:  # noqa: BLE001 - somebody's own code, in the thread of all sources
+        delay = math.nan
+    if math.isnan(delay):
+        delay = WITHOUT_AGENT.delay(failures, random)
+    return min(LONGEST, max(SHORTEST, delay))

@@ -1,25 +1,24 @@
 """The bundles of every trust domain this process may meet, always the newest: for verifiers without an identity."""
 
-import logging
-from collections.abc import Callable
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
-from authsec_sdk.errors import SourceClosedError
-from authsec_sdk.spiffe import BundleSet, X509Bundle, X509Context, X509ContextHolder, X509ContextListener
+from authsec_sdk.spiffe import X509Context
+from authsec_sdk.telemetry import Observer
 from authsec_sdk.workloadapi.address import Endpoint, resolve_endpoint
-from authsec_sdk.workloadapi.bell import Bells
-from authsec_sdk.workloadapi.bundle_feed import BundleFeed, Dialling
+from authsec_sdk.workloadapi.backoff import BackoffStrategy
+from authsec_sdk.workloadapi.failure import FailureKind
 from authsec_sdk.workloadapi.limits import UpdateLimits
-from authsec_sdk.workloadapi.status import Progress, SourcePhase, SourceStatus
+from authsec_sdk.workloadapi.status import SourceStatus, status_of
 from authsec_sdk.workloadapi.stream import bundle_updates
-from authsec_sdk.workloadapi.thread import Job
-from authsec_sdk.workloadapi.waiting import READY_TIMEOUT, WaitingSource
+from authsec_sdk.workloadapi.stream_feed import Dialling, Stream, StreamFeed
+from authsec_sdk.workloadapi.waiting import READY_TIMEOUT, ContextSource
+from authsec_sdk.workloadapi.wire import BundlesUpdate
 
 __all__ = ["X509BundleSource"]
 
-_logger = logging.getLogger(__name__)
 
-
-class X509BundleSource(WaitingSource):
+class X509BundleSource(ContextSource):
     """Follows FetchX509Bundles and publishes contexts that hold bundles and no SVID::
 
         async with X509BundleSource() as source:  # or `with`; waits for the first bundles, at most `ready_timeout`
@@ -34,6 +33,7 @@ class X509BundleSource(WaitingSource):
         ready_timeout: how long `with` and `async with` wait for the first bundles; None stands for ever.
         expected_agent_uid: talk to nobody but this user on the socket (threat model 13).
         limits: how much an agent may send.
+        backoffs, observer: as `X509Source`.
 
     Raises:
         InvalidEndpointError: the address is missing or wrong.
@@ -46,9 +46,15 @@ class X509BundleSource(WaitingSource):
         ready_timeout: float | None = READY_TIMEOUT,
         expected_agent_uid: int | None = None,
         limits: UpdateLimits | None = None,
+        backoffs: Mapping[FailureKind, BackoffStrategy] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.endpoint: Endpoint = resolve_endpoint(address)
-        self._feed = _Contexts(Dialling(self.endpoint, limits or UpdateLimits(), expected_agent_uid))
+        self._feed: StreamFeed[BundlesUpdate, X509Context] = StreamFeed(
+            Dialling.of(self.endpoint, limits, expected_agent_uid, backoffs),
+            Stream("x509 bundles", bundle_updates, lambda update: X509Context((), update.bundles)),
+            observer,
+        )
         super().__init__(
             self._feed,
             ready_timeout,
@@ -65,65 +71,6 @@ class X509BundleSource(WaitingSource):
     def status(self) -> SourceStatus:
         """How the stream is doing; `healthy` says that there are bundles. Never blocks, starts nothing."""
         feed = self._feed
-        progress, closed = feed.progress, feed.closed
-        return SourceStatus(
-            endpoint=self.endpoint,
-            phase=SourcePhase.CLOSED if closed else progress.phase,
-            healthy=feed.context is not None and not closed,
-            spiffe_id=None,
-            expires_at=None,
-            last_update=progress.last_update,
-            last_error=progress.last_error,
-            last_error_at=progress.last_error_at,
-            updates=progress.updates,
-            rejected=progress.rejected,
-            reconnects=max(0, progress.attempts - 1),
-            failures=progress.failures,
-            problems=progress.problems,
+        return status_of(
+            self.endpoint, feed.progress, known=feed.value is not None, closed=feed.closed, now=datetime.now(UTC)
         )
-
-
-class _Contexts:
-    """A feed of bundles, seen as one of contexts."""
-
-    def __init__(self, dialling: Dialling) -> None:
-        self._holder = X509ContextHolder()
-        self._feed: BundleFeed[X509Bundle] = BundleFeed(dialling, bundle_updates, after_news=self._publish)
-        self.context: X509Context | None = None
-
-    @property
-    def progress(self) -> Progress:
-        return self._feed.progress
-
-    @property
-    def closed(self) -> bool:
-        return self._feed.closed
-
-    @property
-    def running(self) -> bool:
-        return self._feed.running
-
-    @property
-    def bells(self) -> Bells:
-        return self._feed.bells
-
-    def start(self) -> None:
-        self._feed.start()
-
-    def close(self) -> Job | None:
-        job = self._feed.close()
-        self._holder.close()
-        self.context = None
-        return job
-
-    def add_listener(self, listener: X509ContextListener) -> Callable[[], None]:
-        return self._holder._add_listener(listener)
-
-    def _publish(self, bundles: BundleSet[X509Bundle]) -> None:
-        self.context = context = X509Context((), bundles)
-        try:
-            self._holder.publish(context)
-        except SourceClosedError:  # meanwhile
-            self.context = None
-        except ExceptionGroup:
-            _logger.exception("new bundles could not be taken by a TLS context, which keeps its old ones")

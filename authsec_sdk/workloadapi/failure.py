@@ -11,7 +11,7 @@ from grpclib.exceptions import GRPCError
 
 from authsec_sdk.errors import NoIdentityError, SpiffeError, UnavailableError, WorkloadAPIError
 from authsec_sdk.workloadapi.address import Endpoint, UnixEndpoint
-from authsec_sdk.workloadapi.backoff import AFTER_REFUSAL, WITHOUT_AGENT, WITHOUT_IDENTITY, Backoff
+from authsec_sdk.workloadapi.backoff import AFTER_REFUSAL, WITHOUT_AGENT, WITHOUT_IDENTITY, BackoffStrategy
 
 __all__ = ["BACKOFFS", "Failure", "FailureKind", "UnexpectedOwnerError", "end_of_stream", "explain"]
 
@@ -29,7 +29,7 @@ class FailureKind(enum.Enum):
     """The agent says that the call is wrong; only another agent would answer otherwise."""
 
 
-BACKOFFS: Final[Mapping[FailureKind, Backoff]] = {
+BACKOFFS: Final[Mapping[FailureKind, BackoffStrategy]] = {
     FailureKind.UNAVAILABLE: WITHOUT_AGENT,
     FailureKind.NO_IDENTITY: WITHOUT_IDENTITY,
     FailureKind.REFUSED: AFTER_REFUSAL,

@@ -1,61 +1,55 @@
-"""One stream of X.509 contexts, kept open in the shared thread, and what it has brought so far."""
+"""What all feeds have in common: a coroutine in the shared thread, the newest value it has brought, and who waits."""
 
 import logging
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
 
 from authsec_sdk.errors import SourceClosedError, SpiffeError
-from authsec_sdk.spiffe import X509Context, X509ContextListener
-from authsec_sdk.workloadapi.address import Endpoint, TCPEndpoint
+from authsec_sdk.spiffe import SpiffeID, X509Context
+from authsec_sdk.telemetry import (
+    Event,
+    Observer,
+    SourceClosed,
+    SourceConnected,
+    SourceLost,
+    SourceName,
+    SourceUpdated,
+    UpdateRejected,
+    tell,
+)
 from authsec_sdk.workloadapi.bell import Bells
-from authsec_sdk.workloadapi.connection import open_channel
-from authsec_sdk.workloadapi.failure import FailureKind
 from authsec_sdk.workloadapi.fork import at_fork
-from authsec_sdk.workloadapi.limits import UpdateLimits
-from authsec_sdk.workloadapi.report import Reporter
 from authsec_sdk.workloadapi.status import Progress, SourcePhase
-from authsec_sdk.workloadapi.stream import Rejected, x509_updates
 from authsec_sdk.workloadapi.thread import Job, start_job
-from authsec_sdk.workloadapi.watch import Call, Connecting, Lost, Received, watch
-from authsec_sdk.workloadapi.wire import X509Update
 
-__all__ = ["X509Feed"]
+__all__ = ["Feed", "context_identity"]
 
-_PHASES = {
-    FailureKind.UNAVAILABLE: SourcePhase.UNAVAILABLE,
-    FailureKind.NO_IDENTITY: SourcePhase.NO_IDENTITY,
-    FailureKind.REFUSED: SourcePhase.REFUSED,
-}
 _logger = logging.getLogger(__name__)
+_Value = TypeVar("_Value")
 
 
-class X509Feed:
+class Feed(ABC, Generic[_Value]):
     """Written by the shared thread, read by everybody else: each attribute is replaced whole, so reads need no lock.
 
-    `choose` puts the SVID to use first, or raises a SpiffeError. It runs in the thread.
+    A subclass is one way to get values: its `_run` calls `_connecting`, `_publish`, `_reject` and `_lose` as things
+    happen. What those do holds for every source: the newest value stays whatever else happens, who waits is woken after
+    each change, listeners and the observer hear of it, and a forked child begins anew with what was known.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        choose: Callable[[X509Context], X509Context],
-        *,
-        limits: UpdateLimits,
-        expected_agent_uid: int | None,
-    ) -> None:
-        self._endpoint = endpoint
-        self._choose = choose
-        self._limits = limits
-        self._expected_agent_uid = expected_agent_uid
-        self._job: Job | None = None
-        self._listeners: tuple[X509ContextListener, ...] = ()
-        self.context: X509Context | None = None
+    def __init__(self, name: SourceName, observer: Observer | None) -> None:
+        self.name = name
+        self.observer = observer
+        self.value: _Value | None = None
         self.progress = Progress()
         self.closed = False
         self.bells = Bells()
+        self._job: Job | None = None
+        self._live = False  # whether something acceptable has arrived since it was last cut off
+        self._listeners: tuple[Callable[[_Value], None], ...] = ()
         _FEEDS.add(self)
 
     @property
@@ -64,38 +58,39 @@ class X509Feed:
         job = self._job
         return job is not None and not job.ended
 
-    def start(self) -> None:
-        """Open the stream, in the thread. Again, a no-op.
+    def start(self) -> bool:
+        """Begin, in the thread, and say whether it had not begun before.
 
         Raises:
             SourceClosedError: it was closed.
         """
         with at_fork.lock:
             if self.closed:
-                raise SourceClosedError("this source of identities is closed; make another one")
+                raise SourceClosedError("this source is closed; make another one")
             if self.running:
-                return
+                return False
             self._job = start_job(self._run)
-        if isinstance(self._endpoint, TCPEndpoint):
-            _logger.warning("private keys travel in plain text from the agent endpoint=%s", self._endpoint)
+            return True
 
     def close(self) -> Job | None:
-        """Forget everything and ask for the end of the stream; returns what can be waited for. Again, the same."""
+        """Forget everything and ask for the end; returns what can be waited for. Again, the same."""
         with at_fork.lock:
-            self.closed = True
-            self.context = None
+            again, self.closed = self.closed, True
+            self.value = None
             self._listeners = ()
             job = self._job
         if job is not None:
             job.stop()
         self.bells.ring()
+        if not again:
+            self._tell(SourceClosed(self.name))
         return job
 
-    def add_listener(self, listener: X509ContextListener) -> Callable[[], None]:
-        """Call back in the thread with each new context; returns what ends that."""
+    def add_listener(self, listener: Callable[[_Value], None]) -> Callable[[], None]:
+        """Call back in the thread with each new value, before anybody is woken; returns what ends that."""
 
-        def entry(context: X509Context) -> None:  # an object of this call, so that only it is removed
-            listener(context)
+        def entry(value: _Value) -> None:  # an object of this call, so that only it is removed
+            listener(value)
 
         def remove() -> None:
             with at_fork.lock:
@@ -109,79 +104,89 @@ class X509Feed:
     def forked(self) -> None:
         """In a forked child: the thread and those who waited are in the parent. What was known is kept."""
         self._job = None
+        self._live = False
         self.bells.forget()
         self.progress = replace(self.progress, phase=SourcePhase.NEW, attempts=0)
 
-    # --- in the thread ---------------------------------------------------------------------------------------------
+    # --- for subclasses: in the thread -----------------------------------------------------------------------------
 
+    @abstractmethod
     async def _run(self) -> None:
-        reporter = Reporter(self._endpoint)
-        call = Call(
-            self._endpoint,
-            lambda: open_channel(self._endpoint, self._limits, self._expected_agent_uid),
-            lambda channel: x509_updates(channel, self._limits),
-        )
-        async with aclosing(watch(call)) as events:
-            async for event in events:
-                match event:
-                    case Connecting(attempt):
-                        self.progress = replace(self.progress, phase=SourcePhase.CONNECTING, attempts=attempt)
-                    case Received(update):
-                        self._take(update, reporter)
-                    case Rejected(error):
-                        self._refuse(error, reporter)
-                    case Lost():
-                        self._lost(event, reporter)
+        """Bring values until cancelled."""
 
-    def _take(self, update: X509Update, reporter: Reporter) -> None:
-        try:
-            context = self._choose(update.context)
-        except SpiffeError as error:
-            self._refuse(error.with_traceback(None), reporter)
-            return
-        reporter.updated(update.problems)
+    def _settle(self, value: _Value) -> None:
+        """Do what must be done by the time anybody sees this value; under `at_fork.lock`: neither waits nor raises."""
+
+    def _identity(self, value: _Value) -> tuple[SpiffeID | None, str | None, datetime | None]:
+        """Return whose the value is, its serial and its end, for the observer."""
+        del value
+        return None, None, None
+
+    def _connecting(self, attempt: int) -> None:
+        self.progress = replace(self.progress, phase=SourcePhase.CONNECTING, attempts=attempt)
+
+    def _publish(self, value: _Value, problems: tuple[SpiffeError, ...] = ()) -> None:
+        """Make this the newest value, unless it is what there is already."""
         with at_fork.delayed():
-            self._publish(context, update.problems)
+            with at_fork.lock:
+                if self.closed:
+                    return
+                changed = value != self.value
+                live, self._live = self._live, True
+                self.progress = progress = replace(
+                    self.progress,
+                    phase=SourcePhase.CONNECTED,
+                    failures=0,
+                    updates=self.progress.updates + changed,
+                    last_update=datetime.now(UTC),
+                    problems=problems,
+                )
+                listeners = self._listeners if changed else ()
+                if changed:
+                    self.value = value
+                    self._settle(value)
+            for listener in listeners:
+                try:
+                    listener(value)
+                except Exception:
+                    _logger.exception("a new identity could not be taken by a TLS context, which keeps its old one")
         self.bells.ring()
+        if self.observer is not None:
+            if not live:
+                self._tell(SourceConnected(self.name))
+            if changed:
+                self._tell(SourceUpdated(self.name, progress.updates, *self._identity(value)))
 
-    def _publish(self, context: X509Context, problems: tuple[SpiffeError, ...]) -> None:
-        with at_fork.lock:
-            changed = context != self.context
-            if self.closed:
-                return
-            self.progress = replace(
-                self.progress,
-                phase=SourcePhase.CONNECTED,
-                failures=0,
-                updates=self.progress.updates + changed,
-                last_update=datetime.now(UTC),
-                problems=problems,
-            )
-            if not changed:
-                return
-            self.context = context
-            listeners = self._listeners
-        for listener in listeners:
-            try:
-                listener(context)
-            except Exception:
-                _logger.exception("a new identity could not be taken by a TLS context, which keeps its old one")
-
-    def _refuse(self, error: SpiffeError, reporter: Reporter) -> None:
-        reporter.rejected(error)
+    def _reject(self, error: SpiffeError) -> None:
+        """Note that what arrived breaks a rule; what was known stays."""
         self._failed(replace(self.progress, phase=SourcePhase.CONNECTED, rejected=self.progress.rejected + 1), error)
+        self._tell(UpdateRejected(self.name, error))
 
-    def _lost(self, event: Lost, reporter: Reporter) -> None:
-        reporter.lost(event)
-        phase = _PHASES[event.failure.kind]
-        self._failed(replace(self.progress, phase=phase, failures=event.failures), event.failure.error)
+    def _lose(self, phase: SourcePhase, failures: int, error: SpiffeError, retry_in: float) -> None:
+        """Note that nothing will arrive until another attempt succeeds."""
+        self._failed(replace(self.progress, phase=phase, failures=failures), error)
+        self._live = False
+        self._tell(SourceLost(self.name, error, failures, retry_in))
 
     def _failed(self, progress: Progress, error: SpiffeError) -> None:
         self.progress = replace(progress, last_error=error, last_error_at=datetime.now(UTC))
         self.bells.ring()
 
+    def _tell(self, event: Event) -> None:
+        if self.observer is not None:
+            with at_fork.delayed():  # a lock of the observer's, held here, would stay locked in the child
+                tell(self.observer, event)
 
-_FEEDS: weakref.WeakSet[X509Feed] = weakref.WeakSet()
+
+def context_identity(context: X509Context | None) -> tuple[SpiffeID | None, str | None, datetime | None]:
+    """Return whose a context is, the serial of the SVID in use (hexadecimal) and its end; None each without one."""
+    if context is None or not context.svids:
+        return None, None, None
+    svid = context.svids[0]
+    return svid.id, f"{svid.leaf.serial_number:x}", svid.not_after
+
+
+_FEEDS: weakref.WeakSet[Feed[Any]] = weakref.WeakSet()
 
 
 def _in_child() -> None:

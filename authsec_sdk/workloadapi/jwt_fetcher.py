@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 import weakref
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -9,12 +10,13 @@ from typing import TypeVar
 
 from authsec_sdk.errors import NoIdentityError, SourceClosedError, SpiffeError
 from authsec_sdk.spiffe import JWTSVID, BundleSet, JWTBundle
-from authsec_sdk.workloadapi.bundle_feed import Dialling
+from authsec_sdk.telemetry import Observer, SourceName, TokenOutcome, TokenServed, tell
 from authsec_sdk.workloadapi.client import WorkloadAPIClient
 from authsec_sdk.workloadapi.errand import Errand
 from authsec_sdk.workloadapi.fork import at_fork
 from authsec_sdk.workloadapi.jwt_cache import JWTCache, Standing, believed
 from authsec_sdk.workloadapi.jwt_wire import JWTRequest
+from authsec_sdk.workloadapi.stream_feed import Dialling
 from authsec_sdk.workloadapi.thread import Job
 
 __all__ = ["JWTFetcher"]
@@ -29,8 +31,10 @@ _Answer = TypeVar("_Answer")
 class JWTFetcher:
     """Asks in the shared thread, so that whoever waits may be a task of any loop, or a thread."""
 
-    def __init__(self, dialling: Dialling, hint: str | None, capacity: int) -> None:
+    def __init__(self, dialling: Dialling, hint: str | None, capacity: int, observer: Observer | None) -> None:
         self._dialling = dialling
+        self._name = SourceName("jwt", str(dialling.endpoint))
+        self._observer = observer
         self._hint = hint
         self._client = WorkloadAPIClient(
             str(dialling.endpoint), expected_agent_uid=dialling.expected_agent_uid, limits=dialling.limits
@@ -56,6 +60,8 @@ class JWTFetcher:
                 flight = self._start("JWT-SVID", lambda: self._fly(request, standing))
                 self._flights[request] = flight
         if svid is not None and standing is not Standing.GONE:
+            if self._observer is not None:
+                self._tell(svid, TokenOutcome.CACHED, 0.0)
             return svid
         assert flight is not None
         return flight
@@ -110,6 +116,7 @@ class JWTFetcher:
     # --- in the thread ---------------------------------------------------------------------------------------------
 
     async def _fly(self, request: JWTRequest, standing: Standing) -> JWTSVID:
+        begun = time.monotonic()
         try:
             svids = await self._client.fetch_jwt_svids(request.audience, subject=request.subject, timeout=CALL_TIMEOUT)
             svid = self._choose(svids)
@@ -125,16 +132,25 @@ class JWTFetcher:
                 self._dialling.endpoint,
                 ",".join(request.audience)[:200],
             )
+            with at_fork.delayed():
+                failed = TokenServed(self._name, TokenOutcome.FAILED, time.monotonic() - begun, error=error)
+                tell(self._observer, failed)
             raise
         else:
             with at_fork.lock:
                 # An agent may know a key before its bundles, or after: what nobody believes now is not kept.
                 if not self._closed and believed(svid, self._bundles):
                     self._cache.put(request, svid, datetime.now(UTC))
+            with at_fork.delayed():  # a lock of the observer's, held here, would stay locked in the child
+                outcome = TokenOutcome.FETCHED if standing is Standing.GONE else TokenOutcome.REFRESHED
+                self._tell(svid, outcome, time.monotonic() - begun)
             return svid
         finally:
             with at_fork.lock:
                 self._flights.pop(request, None)
+
+    def _tell(self, svid: JWTSVID, outcome: TokenOutcome, seconds: float) -> None:
+        tell(self._observer, TokenServed(self._name, outcome, seconds, svid.id, svid.expires_at))
 
     def _choose(self, svids: tuple[JWTSVID, ...]) -> JWTSVID:
         if self._hint is None:

@@ -3,37 +3,30 @@
 Works under asyncio, under trio and in threads alike, in the thread that all sources of a process share.
 """
 
-import logging
-import time
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Self
 
-import anyio
-
-from authsec_sdk.errors import NotReadyError, SourceClosedError, WorkloadAPIError
 from authsec_sdk.spiffe import DEFAULT_LEEWAY, JWTSVID, Audience, BundleSet, JWTBundle, SpiffeID
+from authsec_sdk.telemetry import Observer
 from authsec_sdk.workloadapi.address import Endpoint, resolve_endpoint
-from authsec_sdk.workloadapi.bell import AsyncBell, ThreadBell
-from authsec_sdk.workloadapi.bundle_feed import BundleFeed, Dialling
+from authsec_sdk.workloadapi.backoff import BackoffStrategy
+from authsec_sdk.workloadapi.failure import FailureKind
 from authsec_sdk.workloadapi.jwt_fetcher import JWTFetcher
+from authsec_sdk.workloadapi.jwt_wire import JWTBundlesUpdate
 from authsec_sdk.workloadapi.limits import UpdateLimits
-from authsec_sdk.workloadapi.status import SourcePhase, SourceStatus
+from authsec_sdk.workloadapi.status import SourceStatus, status_of
+from authsec_sdk.workloadapi.stream_feed import Dialling, Stream, StreamFeed
 from authsec_sdk.workloadapi.thread import Job
 from authsec_sdk.workloadapi.token_calls import jwt_bundle_updates, jwt_request
+from authsec_sdk.workloadapi.waiting import READY_TIMEOUT, WaitingSource
 
 __all__ = ["JWTSource"]
 
-READY_TIMEOUT = 30.0
 FETCH_TIMEOUT = 30.0
-CLOSE_TIMEOUT = 5.0
 CACHE_SIZE = 1000
 
-_logger = logging.getLogger(__name__)
 
-
-class JWTSource:
+class JWTSource(WaitingSource[BundleSet[JWTBundle]]):
     """Fetches JWT-SVIDs, keeps them as long as they are good, and follows the keys of every trust domain we know::
 
         async with JWTSource() as source:  # or `with`; waits for the first bundles, at most `ready_timeout`
@@ -55,6 +48,7 @@ class JWTSource:
         expected_agent_uid: talk to nobody but this user on the socket (threat model 13).
         limits: how much an agent may send.
         cache_size: how many SVIDs to keep; beyond that the longest unused one is dropped.
+        backoffs, observer: as `X509Source`.
 
     Raises:
         InvalidEndpointError: the address is missing or wrong.
@@ -70,13 +64,20 @@ class JWTSource:
         expected_agent_uid: int | None = None,
         limits: UpdateLimits | None = None,
         cache_size: int = CACHE_SIZE,
+        backoffs: Mapping[FailureKind, BackoffStrategy] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.endpoint: Endpoint = resolve_endpoint(address)
         self._leeway = leeway
-        self._ready_timeout = ready_timeout
-        dialling = Dialling(self.endpoint, limits or UpdateLimits(), expected_agent_uid)
-        self._fetcher = JWTFetcher(dialling, hint, cache_size)
-        self._feed: BundleFeed[JWTBundle] = BundleFeed(dialling, jwt_bundle_updates, self._fetcher.heed)
+        dialling = Dialling.of(self.endpoint, limits, expected_agent_uid, backoffs)
+        self._fetcher = JWTFetcher(dialling, hint, cache_size, observer)
+        self._feed = _JWTFeed(dialling, self._fetcher, observer)
+        super().__init__(
+            self._feed,
+            ready_timeout,
+            wanted=f"JWT bundles from the agent at {self.endpoint}",
+            silence="it has not answered",
+        )
 
     def __repr__(self) -> str:
         """Show where it listens and how it is doing."""
@@ -162,175 +163,24 @@ class JWTSource:
             NotReadyError: none have arrived yet; says why.
             SourceClosedError: the source was closed.
         """
-        feed = self._feed
-        if not feed.running:
-            feed.start()
-        bundles = feed.bundles
-        if bundles is None:
-            raise self._closed() if feed.closed else self._not_ready(None)
-        return bundles
+        return self._newest()
 
     @property
     def status(self) -> SourceStatus:
         """How the stream of bundles is doing; `healthy` says that there are bundles. Never blocks, starts nothing."""
-        progress, closed = self._feed.progress, self._feed.closed
-        return SourceStatus(
-            endpoint=self.endpoint,
-            phase=SourcePhase.CLOSED if closed else progress.phase,
-            healthy=self._feed.bundles is not None and not closed,
-            spiffe_id=None,
-            expires_at=None,
-            last_update=progress.last_update,
-            last_error=progress.last_error,
-            last_error_at=progress.last_error_at,
-            updates=progress.updates,
-            rejected=progress.rejected,
-            reconnects=max(0, progress.attempts - 1),
-            failures=progress.failures,
-            problems=progress.problems,
+        feed = self._feed
+        return status_of(
+            self.endpoint, feed.progress, known=feed.value is not None, closed=feed.closed, now=datetime.now(UTC)
         )
 
-    async def ready(self, timeout: float | None = None) -> BundleSet[JWTBundle]:
-        """Wait until there are bundles, and return them; on asyncio and trio, for any number of tasks.
-
-        Raises:
-            NotReadyError: not within `timeout` seconds; the last failure is the cause and in the text.
-            WorkloadAPIError: the agent does not take the call. The source goes on trying, and one may wait again.
-            SourceClosedError: the source was closed.
-        """
-        self.start()
-        bell = AsyncBell()
-        with anyio.move_on_after(timeout), self._feed.bells.hung_up(bell):
-            while (bundles := self._arrived(None)) is None:
-                await bell.wait()
-            return bundles
-        raise self._not_ready(timeout)
-
-    def wait(
-        self, timeout: float | None = None, *, newer_than: BundleSet[JWTBundle] | None = None
-    ) -> BundleSet[JWTBundle]:
-        """Block this thread until there are bundles, or others than `newer_than`, and return them. As `ready`."""
-        self.start()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        bell = ThreadBell()
-        with self._feed.bells.hung_up(bell):
-            while (bundles := self._arrived(newer_than)) is None:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise self._not_ready(timeout)
-                bell.wait(left)
-        return bundles
-
-    def updates(self) -> AsyncIterator[BundleSet[JWTBundle]]:
-        """Iterate over the bundles there are, and then newer ones, until the source is closed.
-
-        On asyncio and trio, for any number of tasks; who leaves early has nothing to close. Who is slow misses bundles
-        that were replaced meanwhile and never the newest.
-
-        Raises:
-            SourceClosedError: the source was closed before.
-        """
-        self.start()
-        return _Updates(self._feed)
-
-    # --- beginning and end -----------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Begin to talk to the agent, in the shared thread, and return at once. Again, a no-op.
-
-        Raises:
-            SourceClosedError: the source was closed.
-        """
-        if not self._feed.running:
-            self._feed.start()
-
-    def close(self) -> None:
-        """Forget tokens and keys, end everything under way, and wait for that, for a moment. Again, a no-op."""
-        deadline = time.monotonic() + CLOSE_TIMEOUT
-        for job in self._end():
-            if not job.join(max(0.0, deadline - time.monotonic())) and not job.runs_here:
-                _logger.warning("a call did not end in time endpoint=%s timeout=%gs", self.endpoint, CLOSE_TIMEOUT)
-
-    async def aclose(self) -> None:
-        """As `close`, without blocking the event loop. Is not interrupted by cancellation."""
-        jobs = self._end()
-        bell = AsyncBell()
-        for job in jobs:
-            job.when_ended(bell.ring)
-        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            while not all(job.ended for job in jobs):
-                await bell.wait()
-
-    def __enter__(self) -> Self:
-        try:
-            self.wait(self._ready_timeout)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.ready(self._ready_timeout)
-        except BaseException:
-            await self.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     def _end(self) -> tuple[Job, ...]:
-        errands = self._fetcher.close()
-        stream = self._feed.close()
-        return errands if stream is None else (*errands, stream)
-
-    def _arrived(self, newer_than: BundleSet[JWTBundle] | None) -> BundleSet[JWTBundle] | None:
-        if self._feed.closed:
-            raise self._closed()
-        bundles, progress = self._feed.bundles, self._feed.progress
-        if bundles is None and progress.phase is SourcePhase.REFUSED:
-            assert isinstance(progress.last_error, WorkloadAPIError)
-            raise WorkloadAPIError(progress.last_error.message, progress.last_error.status)
-        return None if bundles is newer_than else bundles
-
-    def _closed(self) -> SourceClosedError:
-        return SourceClosedError("this source is closed; make another one")
-
-    def _not_ready(self, timeout: float | None) -> NotReadyError:
-        cause = self._feed.progress.last_error
-        within = "yet" if timeout is None else f"within {timeout:g} s"
-        why = "it has not answered" if cause is None else str(cause)
-        error = NotReadyError(f"no JWT bundles from the agent at {self.endpoint} {within}: {why}")
-        error.__cause__ = cause
-        return error
+        return (*self._fetcher.close(), *super()._end())
 
 
-class _Updates:
-    """What `JWTSource.updates` returns: no generator, for those must be closed by whoever leaves them early."""
+class _JWTFeed(StreamFeed[JWTBundlesUpdate, BundleSet[JWTBundle]]):
+    def __init__(self, dialling: Dialling, fetcher: JWTFetcher, observer: Observer | None) -> None:
+        super().__init__(dialling, Stream("jwt bundles", jwt_bundle_updates, lambda update: update.bundles), observer)
+        self._fetcher = fetcher
 
-    def __init__(self, feed: BundleFeed[JWTBundle]) -> None:
-        self._feed = feed
-        self._seen: BundleSet[JWTBundle] | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> BundleSet[JWTBundle]:
-        feed = self._feed
-        bell = AsyncBell()
-        with feed.bells.hung_up(bell):
-            while not feed.closed:
-                bundles = feed.bundles
-                if bundles is not None and bundles is not self._seen:
-                    self._seen = bundles
-                    return bundles
-                await bell.wait()
-        raise StopAsyncIteration
+    def _settle(self, value: BundleSet[JWTBundle]) -> None:
+        self._fetcher.heed(value)

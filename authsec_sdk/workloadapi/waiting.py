@@ -1,83 +1,49 @@
-"""Wait for contexts, on asyncio, on trio and in threads: what all sources of X.509 contexts have in common."""
+"""Wait for values, on asyncio, on trio and in threads: what all sources have in common, whatever they bring."""
 
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Generic, Self, TypeVar
 
 import anyio
 
 from authsec_sdk.errors import NotReadyError, SourceClosedError, WorkloadAPIError
 from authsec_sdk.spiffe import X509Context, X509ContextListener
-from authsec_sdk.workloadapi.bell import AsyncBell, Bells, ThreadBell
-from authsec_sdk.workloadapi.status import Progress, SourcePhase
+from authsec_sdk.telemetry import Observer
+from authsec_sdk.workloadapi.bell import AsyncBell, ThreadBell
+from authsec_sdk.workloadapi.feed import Feed
+from authsec_sdk.workloadapi.status import SourcePhase
 from authsec_sdk.workloadapi.thread import Job
 
-__all__ = ["READY_TIMEOUT", "ContextFeed", "WaitingSource"]
+__all__ = ["READY_TIMEOUT", "ContextSource", "WaitingSource"]
 
 READY_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 5.0
 
 _logger = logging.getLogger(__name__)
+_Value = TypeVar("_Value")
 
 
-class ContextFeed(Protocol):
-    """What brings contexts, in the shared thread. Its attributes are replaced whole, so reads need no lock."""
-
-    @property
-    def context(self) -> X509Context | None:
-        """The newest context; None before the first and after the end."""
-        ...
-
-    @property
-    def progress(self) -> Progress:
-        """What the feed has seen so far."""
-        ...
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        ...
-
-    @property
-    def running(self) -> bool:
-        """Whether the thread works on it."""
-        ...
-
-    @property
-    def bells(self) -> Bells:
-        """Rung after every change of the above."""
-        ...
-
-    def start(self) -> None:
-        """Begin; again, a no-op. SourceClosedError after the end."""
-        ...
-
-    def close(self) -> Job | None:
-        """Forget everything; returns what can be waited for."""
-        ...
-
-    def add_listener(self, listener: X509ContextListener) -> Callable[[], None]:
-        """Call back in the thread with each new context; returns what ends that."""
-        ...
-
-
-class WaitingSource:
-    """A source of contexts over a feed: read without blocking, waited for from everywhere. For subclasses.
+class WaitingSource(Generic[_Value]):
+    """A source over a feed: read without blocking, waited for from everywhere. For subclasses.
 
     `wanted` and `silence` make the sentence of NotReadyError: what is waited for, and why nothing is known yet.
     """
 
-    def __init__(self, feed: ContextFeed, ready_timeout: float | None, *, wanted: str, silence: str) -> None:
+    def __init__(self, feed: Feed[_Value], ready_timeout: float | None, *, wanted: str, silence: str) -> None:
         self.__feed = feed
         self.__ready_timeout = ready_timeout
         self.__wanted = wanted
         self.__silence = silence
 
     @property
-    def x509_context(self) -> X509Context:
-        """The newest context; starts the source where it was not. Never blocks.
+    def observer(self) -> Observer | None:
+        """Who hears of this source, and of the TLS contexts over it."""
+        return self.__feed.observer
+
+    def _newest(self) -> _Value:
+        """Return the newest value; starts the source where it was not. Never blocks.
 
         Raises:
             NotReadyError: none has arrived yet; says why.
@@ -85,14 +51,16 @@ class WaitingSource:
         """
         feed = self.__feed
         if not feed.running:
-            feed.start()
-        context = feed.context
-        if context is None:
+            self.start()
+        value = feed.value
+        if value is None:
             raise self._closed() if feed.closed else self._not_ready(None)
-        return context
+        return value
 
-    async def ready(self, timeout: float | None = None) -> X509Context:
-        """Wait until there is a context, and return it; on asyncio and trio, for any number of tasks.
+    async def ready(self, timeout: float | None = None, *, newer_than: _Value | None = None) -> _Value:
+        """Wait until there is a value, or another one than `newer_than`, and return it.
+
+        On asyncio and trio, for any number of tasks.
 
         Raises:
             NotReadyError: not within `timeout` seconds; the last failure is the cause and in the text.
@@ -102,13 +70,13 @@ class WaitingSource:
         self.start()
         bell = AsyncBell()
         with anyio.move_on_after(timeout), self.__feed.bells.hung_up(bell):
-            while (context := self._arrived(None)) is None:
+            while (value := self._arrived(newer_than)) is None:
                 await bell.wait()
-            return context
+            return value
         raise self._not_ready(timeout)
 
-    def wait(self, timeout: float | None = None, *, newer_than: X509Context | None = None) -> X509Context:
-        """Block this thread until there is a context, or another one than `newer_than`, and return it.
+    def wait(self, timeout: float | None = None, *, newer_than: _Value | None = None) -> _Value:
+        """Block this thread until there is a value, or another one than `newer_than`, and return it.
 
         Raises: as `ready`, which is what tasks use instead: this blocks their event loop.
         """
@@ -116,17 +84,17 @@ class WaitingSource:
         deadline = None if timeout is None else time.monotonic() + timeout
         bell = ThreadBell()
         with self.__feed.bells.hung_up(bell):
-            while (context := self._arrived(newer_than)) is None:
+            while (value := self._arrived(newer_than)) is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._not_ready(timeout)
                 bell.wait(left)
-        return context
+        return value
 
-    def updates(self) -> AsyncIterator[X509Context]:
-        """Iterate over the context there is, and then each newer one, until the source is closed.
+    def updates(self) -> AsyncIterator[_Value]:
+        """Iterate over the value there is, and then each newer one, until the source is closed.
 
-        On asyncio and trio, for any number of tasks; who leaves early has nothing to close. Who is slow misses contexts
+        On asyncio and trio, for any number of tasks; who leaves early has nothing to close. Who is slow misses values
         that were replaced meanwhile and never the newest.
 
         Raises:
@@ -134,9 +102,6 @@ class WaitingSource:
         """
         self.start()
         return _Updates(self.__feed)
-
-    def _add_listener(self, listener: X509ContextListener) -> Callable[[], None]:
-        return self.__feed.add_listener(listener)
 
     # --- beginning and end -----------------------------------------------------------------------------------------
 
@@ -149,20 +114,22 @@ class WaitingSource:
         self.__feed.start()
 
     def close(self) -> None:
-        """Forget the context, end the work in the thread, and wait for that, for a moment. Again, a no-op."""
-        job = self.__feed.close()
-        if job is not None and not job.join(CLOSE_TIMEOUT) and not job.runs_here:
-            _logger.warning("a source did not end in time source=%r timeout=%gs", self, CLOSE_TIMEOUT)
+        """Forget everything, end the work in the thread, and wait for that, for a moment. Again, a no-op."""
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        for job in self._end():
+            if not job.join(max(0.0, deadline - time.monotonic())) and not job.runs_here:
+                _logger.warning("a source did not end in time source=%r timeout=%gs", self, CLOSE_TIMEOUT)
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop. Is not interrupted by cancellation."""
-        job = self.__feed.close()
-        if job is None:
+        jobs = self._end()
+        if not jobs:
             return
         bell = AsyncBell()
-        job.when_ended(bell.ring)
+        for job in jobs:
+            job.when_ended(bell.ring)
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            while not job.ended:
+            while not all(job.ended for job in jobs):
                 await bell.wait()
 
     def __enter__(self) -> Self:
@@ -191,17 +158,22 @@ class WaitingSource:
     ) -> None:
         await self.aclose()
 
-    def _arrived(self, newer_than: X509Context | None) -> X509Context | None:
+    def _end(self) -> tuple[Job, ...]:
+        """Ask for the end of all that runs for this source; returns what can be waited for."""
+        job = self.__feed.close()
+        return () if job is None else (job,)
+
+    def _arrived(self, newer_than: _Value | None) -> _Value | None:
         if self.__feed.closed:
             raise self._closed()
-        context, progress = self.__feed.context, self.__feed.progress
-        if context is None and progress.phase is SourcePhase.REFUSED:
+        value, progress = self.__feed.value, self.__feed.progress
+        if value is None and progress.phase is SourcePhase.REFUSED:
             assert isinstance(progress.last_error, WorkloadAPIError)
             raise WorkloadAPIError(progress.last_error.message, progress.last_error.status)
-        return None if context is newer_than else context
+        return None if value is newer_than else value
 
     def _closed(self) -> SourceClosedError:
-        return SourceClosedError("this source of identities is closed; make another one")
+        return SourceClosedError("this source is closed; make another one")
 
     def _not_ready(self, timeout: float | None) -> NotReadyError:
         cause = self.__feed.progress.last_error
@@ -212,24 +184,45 @@ class WaitingSource:
         return error
 
 
-class _Updates:
+class ContextSource(WaitingSource[X509Context]):
+    """A source of X.509 contexts, as TLS contexts take it (`authsec_sdk.spiffe.X509ContextSource`)."""
+
+    def __init__(self, feed: Feed[X509Context], ready_timeout: float | None, *, wanted: str, silence: str) -> None:
+        super().__init__(feed, ready_timeout, wanted=wanted, silence=silence)
+        self.__feed = feed
+
+    @property
+    def x509_context(self) -> X509Context:
+        """The newest context; starts the source where it was not. Never blocks.
+
+        Raises:
+            NotReadyError: none has arrived yet; says why.
+            SourceClosedError: the source was closed.
+        """
+        return self._newest()
+
+    def _add_listener(self, listener: X509ContextListener) -> Callable[[], None]:
+        return self.__feed.add_listener(listener)
+
+
+class _Updates(Generic[_Value]):
     """What `updates` returns: no generator, for those must be closed by whoever leaves them early."""
 
-    def __init__(self, feed: ContextFeed) -> None:
+    def __init__(self, feed: Feed[_Value]) -> None:
         self._feed = feed
-        self._seen: X509Context | None = None
+        self._seen: _Value | None = None
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> X509Context:
+    async def __anext__(self) -> _Value:
         feed = self._feed
         bell = AsyncBell()
         with feed.bells.hung_up(bell):
             while not feed.closed:
-                context = feed.context
-                if context is not None and context is not self._seen:
-                    self._seen = context
-                    return context
+                value = feed.value
+                if value is not None and value is not self._seen:
+                    self._seen = value
+                    return value
                 await bell.wait()
         raise StopAsyncIteration

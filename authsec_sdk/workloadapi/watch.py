@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from authsec_sdk.rpc import Channel
 from authsec_sdk.workloadapi.address import Endpoint
-from authsec_sdk.workloadapi.backoff import Backoff
+from authsec_sdk.workloadapi.backoff import BackoffStrategy, delay_of
 from authsec_sdk.workloadapi.failure import BACKOFFS, Failure, FailureKind, end_of_stream, explain
 from authsec_sdk.workloadapi.stream import Rejected
 
@@ -59,9 +59,9 @@ class Retries:
             return Retries(kind, 1)
         return Retries(kind, self.failures + 1)
 
-    def wait(self, backoffs: Mapping[FailureKind, Backoff], random_number: float) -> float:
+    def wait(self, backoffs: Mapping[FailureKind, BackoffStrategy], random_number: float) -> float:
         """Return the seconds to wait before the next attempt, for a random number in [0, 1)."""
-        return 0.0 if self.kind is None else backoffs[self.kind].delay(self.failures, random_number)
+        return 0.0 if self.kind is None else delay_of(backoffs[self.kind], self.failures, random_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Call(Generic[_Update]):
     endpoint: Endpoint
     channel: Callable[[], Channel]
     updates: Callable[[Channel], AsyncGenerator[_Update | Rejected, None]]
-    backoffs: Mapping[FailureKind, Backoff] = field(default_factory=lambda: BACKOFFS)
+    backoffs: Mapping[FailureKind, BackoffStrategy] = field(default_factory=lambda: BACKOFFS)
 
 
 async def watch(call: Call[_Update]) -> AsyncGenerator[Received[_Update] | Rejected | Connecting | Lost, None]:

@@ -1,19 +1,27 @@
 """The identity of this process, always the newest: read from everywhere without blocking, awaited from everywhere."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from authsec_sdk.errors import CallerError
+from authsec_sdk.spiffe import SpiffeID, X509Context
+from authsec_sdk.telemetry import Observer
 from authsec_sdk.workloadapi.address import Endpoint, resolve_endpoint
+from authsec_sdk.workloadapi.backoff import BackoffStrategy
 from authsec_sdk.workloadapi.choice import SVIDPicker, choose
-from authsec_sdk.workloadapi.feed import X509Feed
+from authsec_sdk.workloadapi.failure import FailureKind
+from authsec_sdk.workloadapi.feed import context_identity
 from authsec_sdk.workloadapi.limits import UpdateLimits
-from authsec_sdk.workloadapi.status import SourcePhase, SourceStatus
-from authsec_sdk.workloadapi.waiting import READY_TIMEOUT, WaitingSource
+from authsec_sdk.workloadapi.status import SourceStatus, status_of
+from authsec_sdk.workloadapi.stream import x509_updates
+from authsec_sdk.workloadapi.stream_feed import Dialling, Stream, StreamFeed
+from authsec_sdk.workloadapi.waiting import READY_TIMEOUT, ContextSource
+from authsec_sdk.workloadapi.wire import X509Update
 
 __all__ = ["X509Source"]
 
 
-class X509Source(WaitingSource):
+class X509Source(ContextSource):
     """Keeps the SVIDs and bundles of this process up to date for as long as it lives.
 
     All sources of a process share one daemon thread; reading never blocks and never waits for a busy event loop. Works
@@ -35,6 +43,8 @@ class X509Source(WaitingSource):
         ready_timeout: how long `with` and `async with` wait for the first identity; None stands for ever.
         expected_agent_uid: talk to nobody but this user on the socket (threat model 13).
         limits: how much an agent may send.
+        backoffs: how long to wait after failures of a kind, where not as usual (`Backoff`, or a strategy of your own).
+        observer: told what happens to this source and in every TLS context over it (`authsec_sdk.telemetry`).
 
     Raises:
         InvalidEndpointError: the address is missing or wrong.
@@ -50,15 +60,16 @@ class X509Source(WaitingSource):
         ready_timeout: float | None = READY_TIMEOUT,
         expected_agent_uid: int | None = None,
         limits: UpdateLimits | None = None,
+        backoffs: Mapping[FailureKind, BackoffStrategy] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         if svid_picker is not None and hint is not None:
             raise CallerError("give svid_picker or hint, not both: each says which SVID to use")
         self.endpoint: Endpoint = resolve_endpoint(address)
-        self._feed = X509Feed(
-            self.endpoint,
-            lambda context: choose(context, svid_picker, hint),
-            limits=limits or UpdateLimits(),
-            expected_agent_uid=expected_agent_uid,
+        self._feed = _X509Feed(
+            Dialling.of(self.endpoint, limits, expected_agent_uid, backoffs),
+            Stream("x509", x509_updates, lambda update: choose(update.context, svid_picker, hint), carries_keys=True),
+            observer,
         )
         super().__init__(
             self._feed,
@@ -75,21 +86,20 @@ class X509Source(WaitingSource):
     @property
     def status(self) -> SourceStatus:
         """How the source is doing now. Never blocks, never raises, starts nothing."""
-        progress, context = self._feed.progress, self._feed.context
-        svid = None if context is None else context.svid
-        now = datetime.now(UTC)
-        return SourceStatus(
-            endpoint=self.endpoint,
-            phase=SourcePhase.CLOSED if self._feed.closed else progress.phase,
-            healthy=svid is not None and not svid.is_expired(now) and not self._feed.closed,
-            spiffe_id=None if svid is None else svid.id,
-            expires_at=None if svid is None else svid.not_after,
-            last_update=progress.last_update,
-            last_error=progress.last_error,
-            last_error_at=progress.last_error_at,
-            updates=progress.updates,
-            rejected=progress.rejected,
-            reconnects=max(0, progress.attempts - 1),
-            failures=progress.failures,
-            problems=progress.problems,
+        feed = self._feed
+        progress, context = feed.progress, feed.value
+        spiffe_id, _, expires_at = context_identity(context)
+        return status_of(
+            self.endpoint,
+            progress,
+            known=context is not None,
+            closed=feed.closed,
+            now=datetime.now(UTC),
+            spiffe_id=spiffe_id,
+            expires_at=expires_at,
         )
+
+
+class _X509Feed(StreamFeed[X509Update, X509Context]):
+    def _identity(self, value: X509Context) -> tuple[SpiffeID | None, str | None, datetime | None]:
+        return context_identity(value)
