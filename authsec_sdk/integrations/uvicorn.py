@@ -6,7 +6,8 @@ callers in the handshake, and whose applications read the caller from the scope
 steps, for those who need the server in their hands. It works with the h11 and httptools protocols, on asyncio and
 uvloop, over TCP and Unix sockets, for HTTP and websockets.
 
-One process serves: ``workers`` and ``reload`` start others that would not have the source, and are refused.
+:func:`run` serves with several worker processes, or reloads on changes; each process gets a source of its own, so
+that no key crosses from one to another.
 """
 
 import asyncio
@@ -14,18 +15,24 @@ import logging
 import os
 import socket
 import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import uvicorn
+import uvicorn.supervisors
 
-from authsec_sdk.authz import Authorizer
+from authsec_sdk.authz import Authorizer, require_authorizer
 from authsec_sdk.errors import CallerError
-from authsec_sdk.integrations.asgi import ASGIApp, Receive, Scope, Send
+from authsec_sdk.integrations._asgi_peer import WithPeer
+from authsec_sdk.integrations._workers import Supervisor, listening, told_to_stop, where
+from authsec_sdk.integrations.asgi import ASGIApp
 from authsec_sdk.spiffe import X509ContextSource
-from authsec_sdk.tls import RejectionHook, mtls_server_context, peer_spiffe_id
+from authsec_sdk.tls import RejectionHook, mtls_server_context
+from authsec_sdk.workloadapi import X509Source
 
-__all__ = ["HANDSHAKE_TIMEOUT", "MTLSConfig", "MTLSServer", "serve"]
+__all__ = ["HANDSHAKE_TIMEOUT", "MTLSConfig", "MTLSServer", "carry_peers", "run", "serve"]
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds from accept to the end of the handshake. asyncio's own limit is 60, and uvicorn has no option for it."""
@@ -45,6 +52,10 @@ _OUR_OPTIONS = (
     "ssl_version",
     "workers",
 )
+
+
+_LOG_OPTIONS = ("access_log", "log_config", "log_level", "use_colors")
+_RELOAD_OPTIONS = ("reload_delay", "reload_dirs", "reload_excludes", "reload_includes")
 
 
 class MTLSConfig(uvicorn.Config):
@@ -73,8 +84,8 @@ class MTLSConfig(uvicorn.Config):
     ) -> None:
         if foreign := sorted(set(options) & set(_OUR_OPTIONS)):
             raise CallerError(
-                f"{', '.join(foreign)}: not taken here; certificates, keys and trust come from the source, and one "
-                "process serves (start more behind one address with SO_REUSEPORT or a supervisor)"
+                f"{', '.join(foreign)}: not taken here; certificates, keys and trust come from the source; "
+                "workers and reload are for run()"
             )
         if not handshake_timeout > 0:
             raise CallerError(f"handshake_timeout={handshake_timeout}: give seconds, more than none")
@@ -88,9 +99,14 @@ class MTLSConfig(uvicorn.Config):
     def load(self) -> None:
         """Load as uvicorn does, then make each connection carry its peer into the scope."""
         super().load()
-        self.http_protocol_class = _identified(self.http_protocol_class)
-        if self.ws_protocol_class is not None:
-            self.ws_protocol_class = _identified(self.ws_protocol_class)
+        carry_peers(self)
+
+
+def carry_peers(config: uvicorn.Config) -> None:
+    """Make each connection of a loaded configuration carry its verified peer into the scope."""
+    config.http_protocol_class = _identified(config.http_protocol_class)
+    if config.ws_protocol_class is not None:
+        config.ws_protocol_class = _identified(config.ws_protocol_class)
 
 
 class MTLSServer(uvicorn.Server):
@@ -118,7 +134,7 @@ class MTLSServer(uvicorn.Server):
             raise
         self.started = True
         for listener in (listener for server in self.servers for listener in server.sockets):
-            _uvicorn_logger.info("Uvicorn running on %s, mutual TLS (Press CTRL+C to quit)", _where(listener))
+            _uvicorn_logger.info("Uvicorn running on %s, mutual TLS (Press CTRL+C to quit)", where(listener))
 
     async def _listen(self, sockets: list[socket.socket] | None) -> list[asyncio.Server]:
         config, loop = self.config, asyncio.get_running_loop()
@@ -160,12 +176,61 @@ async def serve(app: ASGIApp | str, source: X509ContextSource, authorizer: Autho
     await MTLSServer(MTLSConfig(app, source, authorizer, **options)).serve()
 
 
-def _where(listener: socket.socket) -> str:
-    address = listener.getsockname()
-    if not isinstance(address, tuple):
-        return f"unix socket {address}"
-    host, port = address[:2]
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+def run(
+    app: ASGIApp | str,
+    authorizer: Authorizer,
+    *,
+    source: Callable[[], X509Source] = X509Source,
+    workers: int = 1,
+    reload: bool = False,
+    host: str | None = "127.0.0.1",
+    port: int = 8000,
+    uds: str | None = None,
+    fd: int | None = None,
+    on_started: Callable[[Sequence[str]], None] | None = None,
+    **options: Any,
+) -> None:
+    """Serve an application over mutual TLS with several processes, or reloading, until told to stop.
+
+    ``source`` makes the source of a process, and is called in each: a class or function, or ``functools.partial`` of
+    one. With several workers, or ``reload``, ``app`` is ``"module:name"``, and what is given must be found by its name
+    in a new process: authorizers of :mod:`authsec_sdk.authz` are, a lambda is not. A worker that ends is replaced;
+    SIGHUP replaces all, one by one; SIGINT and SIGTERM end them gracefully. ``on_started`` hears the URLs once all
+    accept. ``options`` are those of :class:`MTLSConfig`, and ``reload_dirs``, ``reload_includes``, ``reload_excludes``
+    and ``reload_delay``.
+
+    Raises:
+        CallerError, InvalidAuthorizerError: as :class:`MTLSConfig` says, or what is given cannot reach a new process.
+        NotReadyError, UnavailableError: there is no identity in time, for one worker or for several.
+        ConfigurationError: several workers do not start; what they wrote says why.
+        OSError: the address cannot be had.
+
+    """
+    authorizer = require_authorizer(authorizer)
+    reloading = {name: options.pop(name) for name in _RELOAD_OPTIONS if name in options}
+    if workers < 1 or (reload and workers > 1):
+        raise CallerError(f"workers={workers}, reload={reload}: at least one worker, and exactly one to reload")
+    if (reload or workers > 1) and not isinstance(app, str):
+        raise CallerError("give the application as 'module:name': other processes cannot get this object")
+    serving = _Serving(app, authorizer, source, options)
+    with listening(host, port, uds=uds, fd=fd) as sockets:
+        urls = [where(listener) for listener in sockets]
+
+        def started() -> None:
+            if on_started is not None:
+                on_started(urls)
+
+        if not reload and workers == 1:
+            serving(sockets, started)
+            return
+        supervisor = Supervisor(serving, sockets, workers, started)
+        logging_options = {name: options[name] for name in _LOG_OPTIONS if name in options}
+        config = uvicorn.Config(app, reload=reload, **logging_options, **reloading)  # configures logging here too
+        if reload:
+            started()
+            uvicorn.supervisors.ChangeReload(config, target=serving, sockets=sockets).run()
+        else:
+            supervisor.run()
 
 
 def _identified(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
@@ -176,40 +241,36 @@ def _identified(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            self.app = _WithPeer(self.app, transport.get_extra_info("ssl_object"))
+            self.app = WithPeer(self.app, transport.get_extra_info("ssl_object"))
 
     Identified.__name__ = Identified.__qualname__ = f"Identified{protocol.__name__}"
     return Identified
 
 
-class _WithPeer:
-    """An application called with the connection's verified peer in the scope's extensions."""
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """What a process needs to serve: how to get an identity, and never one."""
 
-    def __init__(self, app: ASGIApp, ssl_object: ssl.SSLObject | None) -> None:
-        self._app = app
-        self._extensions: dict[str, dict[str, Any]] = {}
-        if ssl_object is not None:
-            self._extensions["spiffe"] = {"peer": peer_spiffe_id(ssl_object)}
-            self._extensions["tls"] = _tls_extension(ssl_object)
+    app: ASGIApp | str
+    authorizer: Authorizer
+    source: Callable[[], X509Source]
+    options: Mapping[str, Any]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A copy for each request: what one handler does to its scope is nothing to the next on this connection.
-        ours = {name: dict(values) for name, values in self._extensions.items()}
-        scope["extensions"] = {**(scope.get("extensions") or {}), **ours}
-        await self._app(scope, receive, send)
-
-
-_TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+    def __call__(self, sockets: list[socket.socket] | None, started: Callable[[], None] = lambda: None) -> None:
+        """Serve in this process until told to stop, with a source of its own."""
+        with told_to_stop(), self.source() as source:
+            config = MTLSConfig(self.app, source, self.authorizer, **self.options)
+            _TellingServer(config, started).run(sockets)
 
 
-def _tls_extension(ssl_object: ssl.SSLObject) -> dict[str, Any]:
-    """Return the ASGI TLS extension (version 0.2): the peer's leaf as PEM, the protocol version as its number."""
-    leaf = ssl_object.getpeercert(binary_form=True)
-    return {
-        "client_cert_chain": [] if leaf is None else [ssl.DER_cert_to_PEM_cert(leaf)],
-        "client_cert_name": None,
-        "client_cert_error": None,
-        "server_cert": None,
-        "tls_version": _TLS_VERSIONS.get(ssl_object.version() or ""),
-        "cipher_suite": None,
-    }
+class _TellingServer(MTLSServer):
+    """Tells when it accepts connections."""
+
+    def __init__(self, config: MTLSConfig, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tell_started()
