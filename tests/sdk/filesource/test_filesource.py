@@ -16,8 +16,8 @@ import pytest
 from authsec_sdk.authz import authorize_member_of
 from authsec_sdk.errors import ConfigurationError, NotReadyError, SourceClosedError, SpiffeError
 from authsec_sdk.filesource import CERT_MANAGER, SPIFFE_FILES, SPIFFE_HELPER, FileLayout, FileSource
-from authsec_sdk.filesource.feed import retry_after
 from authsec_sdk.filesource.folder import Folder
+from authsec_sdk.filesource.watch import retry_after
 from authsec_sdk.spiffe import TrustDomain
 from authsec_sdk.testing import TestCA
 from authsec_sdk.tls import mtls_client_context, mtls_server_context, peer_spiffe_id
