@@ -1,15 +1,29 @@
 """Routes of an application and who may use them: the one decision behind all HTTP middlewares. Pure."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from authsec_sdk.authz import Authorizer, authorize, require_authorizer
+from authsec_sdk import authz
+from authsec_sdk.authz import Authorizer, Request, RequestAuthorizer, authorize, require_authorizer
 from authsec_sdk.errors import CallerError, NoIdentityError, PeerNotAuthorizedError
 from authsec_sdk.integrations.trusted_front import ForwardedPeer
 from authsec_sdk.spiffe import SpiffeID
 
-__all__ = ["PROBLEM", "PROBLEM_TYPE", "Route", "authorize_forwarded", "authorize_request", "require_routes"]
+__all__ = [
+    "PROBLEM",
+    "PROBLEM_TYPE",
+    "Judge",
+    "Route",
+    "authorize_forwarded",
+    "authorize_request",
+    "require_judge",
+    "require_routes",
+]
+
+Judge: TypeAlias = Callable[[SpiffeID, Request], None]
+"""Accepts by returning None; raises `PeerNotAuthorizedError`."""
 
 PROBLEM_TYPE = "application/problem+json"
 PROBLEM = json.dumps({"type": "about:blank", "title": "Forbidden", "status": 403}).encode()
@@ -108,6 +122,20 @@ def authorize_request(
         authorize(route.authorizer, peer)
         if route.forwarded is not None:
             authorize_forwarded(route.forwarded, forwarded)
+
+
+def require_judge(candidate: Authorizer | RequestAuthorizer) -> Judge:
+    """Return what an authorizer or a policy says of a peer and its request.
+
+    Raises:
+        InvalidAuthorizerError: it is neither.
+
+    """
+    if isinstance(candidate, RequestAuthorizer) and not isinstance(candidate, type):
+        policy: RequestAuthorizer = candidate
+        return lambda peer, request: authz.authorize_request(policy, peer, request)
+    authorizer = require_authorizer(candidate)
+    return lambda peer, _request: authorize(authorizer, peer)
 
 
 def authorize_forwarded(authorizer: Authorizer, forwarded: ForwardedPeer | None) -> None:
