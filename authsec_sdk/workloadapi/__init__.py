@@ -1,6 +1,6 @@
 """Client of the SPIFFE Workload API: where a process gets its identity from, and keeps it up to date.
 
-`x509source` and `jwtsource` stand side by side over the same `watch`, `thread` and `fork`.
+`x509source`, `bundlesource`, `jwtsource` and `witsource` stand side by side over the same `feed` and `waiting`.
 """
 
 from authsec_sdk.workloadapi.address import SOCKET_ENV, Endpoint, TCPEndpoint, UnixEndpoint, resolve_endpoint
@@ -12,6 +12,7 @@ from authsec_sdk.workloadapi.failure import FailureKind, UnexpectedOwnerError
 from authsec_sdk.workloadapi.jwtsource import JWTSource
 from authsec_sdk.workloadapi.limits import UpdateLimits
 from authsec_sdk.workloadapi.status import SourcePhase, SourceState, SourceStatus
+from authsec_sdk.workloadapi.witsource import WITBundleSource, WITSource
 from authsec_sdk.workloadapi.x509source import X509Source
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "UnexpectedOwnerError",
     "UnixEndpoint",
     "UpdateLimits",
+    "WITBundleSource",
+    "WITSource",
     "WorkloadAPIClient",
     "X509BundleSource",
     "X509Source",

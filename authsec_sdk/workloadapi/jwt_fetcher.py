@@ -8,9 +8,10 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from authsec_sdk.errors import NoIdentityError, SourceClosedError, SpiffeError
+from authsec_sdk.errors import SourceClosedError, SpiffeError
 from authsec_sdk.spiffe import JWTSVID, BundleSet, JWTBundle
 from authsec_sdk.telemetry import Observer, SourceName, TokenOutcome, TokenServed, tell
+from authsec_sdk.workloadapi.choice import hinted
 from authsec_sdk.workloadapi.client import WorkloadAPIClient
 from authsec_sdk.workloadapi.errand import Errand
 from authsec_sdk.workloadapi.fork import at_fork
@@ -153,13 +154,7 @@ class JWTFetcher:
         tell(self._observer, TokenServed(self._name, outcome, seconds, svid.id, svid.expires_at))
 
     def _choose(self, svids: tuple[JWTSVID, ...]) -> JWTSVID:
-        if self._hint is None:
-            return svids[0]
-        for svid in svids:
-            if svid.hint == self._hint:
-                return svid
-        there = ", ".join(f"{svid.hint!r} ({svid.id})" for svid in svids)
-        raise NoIdentityError(f"no JWT-SVID has the hint {self._hint!r}; there are {there}")
+        return svids[0] if self._hint is None else hinted(svids, self._hint, "JWT-SVID")
 
 
 _FETCHERS: weakref.WeakSet[JWTFetcher] = weakref.WeakSet()

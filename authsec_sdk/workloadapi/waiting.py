@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, NoReturn, Self, TypeVar
 
 import anyio
 
@@ -157,6 +157,9 @@ class WaitingSource(Generic[_Value]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a source is not pickled: another process has an identity of its own, so make one there")
 
     def _end(self) -> tuple[Job, ...]:
         """Ask for the end of all that runs for this source; returns what can be waited for."""

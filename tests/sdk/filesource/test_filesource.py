@@ -19,8 +19,10 @@ from authsec_sdk.filesource import CERT_MANAGER, SPIFFE_FILES, SPIFFE_HELPER, Fi
 from authsec_sdk.filesource.folder import Folder
 from authsec_sdk.filesource.watch import retry_after
 from authsec_sdk.spiffe import TrustDomain
+from authsec_sdk.telemetry import Event, SourceClosed, SourceConnected, SourceLost, SourceName, SourceUpdated
 from authsec_sdk.testing import TestCA
 from authsec_sdk.tls import mtls_client_context, mtls_server_context, peer_spiffe_id
+from authsec_sdk.workloadapi import SourceState
 
 pytestmark = pytest.mark.anyio
 
@@ -147,6 +149,33 @@ def test_garbage_is_refused_and_the_last_good_kept(writer: Any, name: str, data:
         assert source.x509_context is before
         assert source.status.healthy
         assert not source.status.current
+
+
+def test_an_observer_hears_what_the_states_say(writer: Any) -> None:
+    heard: list[Event] = []
+    source = writer.source(observer=heard.append)
+    assert source.status.state is SourceState.INITIALIZING
+    source.start()
+    until(lambda: source.status.state is SourceState.FAILED)
+    writer.write()
+    until(lambda: source.status.state is SourceState.READY)
+    assert timedelta() < source.status.expires_in <= source.status.expires_at - datetime.now(UTC) + timedelta(minutes=1)
+    writer.put("svid.pem", b"nothing")
+    until(lambda: source.status.state is SourceState.STALE)
+    assert source.status.healthy
+    writer.write()
+    until(lambda: source.status.state is SourceState.READY)
+    until(lambda: len([each for each in heard if isinstance(each, SourceUpdated)]) == 2)
+    source.close()
+    assert source.status.state is SourceState.CLOSED
+    assert {getattr(event, "source", None) for event in heard} == {SourceName("files", str(writer.folder))}
+    first, last = (event for event in heard if isinstance(event, SourceUpdated))
+    assert (first.number, last.number) == (1, 2)
+    assert str(first.spiffe_id) == "spiffe://example.org/workload"
+    assert first.serial != last.serial
+    assert type(heard[0]) is SourceLost
+    assert isinstance(heard[-1], SourceClosed)
+    assert sum(isinstance(event, SourceConnected) for event in heard) == 2
 
 
 def test_a_missing_folder_a_folder_and_a_pipe_in_a_files_place(writer: Any) -> None:

@@ -1,5 +1,7 @@
 """The pure decisions: when a row of failures ends, what is logged, which SVID is used."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from authsec_sdk.testing import TestCA
 from authsec_sdk.workloadapi.choice import choose
 from authsec_sdk.workloadapi.failure import BACKOFFS, FailureKind
 from authsec_sdk.workloadapi.repeats import Repeats
+from authsec_sdk.workloadapi.status import SourcePhase, SourceState, state_of
 from authsec_sdk.workloadapi.watch import STABLE_AFTER, Retries
 
 CA = TestCA()
@@ -93,3 +96,33 @@ def _fails(svids: tuple[X509SVID, ...]) -> X509SVID:
 def test_a_picker_that_does_not_pick_is_the_callers_error(picker: object, words: str) -> None:
     with pytest.raises(CallerError, match=words):
         choose(CONTEXT, picker, None)  # type: ignore[arg-type]
+
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+SOON, PAST = NOW + timedelta(seconds=1), NOW - timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("phase", "known", "failures", "expires_at", "state"),
+    [
+        (SourcePhase.NEW, False, 0, None, SourceState.INITIALIZING),
+        (SourcePhase.CONNECTING, False, 0, None, SourceState.INITIALIZING),
+        (SourcePhase.CONNECTING, False, 3, None, SourceState.FAILED),
+        (SourcePhase.UNAVAILABLE, False, 1, None, SourceState.FAILED),
+        (SourcePhase.NO_IDENTITY, False, 1, None, SourceState.FAILED),
+        (SourcePhase.REFUSED, False, 1, None, SourceState.FAILED),
+        (SourcePhase.CONNECTED, True, 0, SOON, SourceState.READY),
+        (SourcePhase.CONNECTED, True, 0, None, SourceState.READY),
+        (SourcePhase.CONNECTED, True, 0, NOW, SourceState.EXPIRED),
+        (SourcePhase.UNAVAILABLE, True, 1, PAST, SourceState.EXPIRED),
+        (SourcePhase.UNAVAILABLE, True, 1, SOON, SourceState.STALE),
+        (SourcePhase.NO_IDENTITY, True, 1, SOON, SourceState.STALE),
+        (SourcePhase.NEW, True, 0, None, SourceState.STALE),
+        (SourcePhase.CLOSED, False, 0, None, SourceState.CLOSED),
+        (SourcePhase.CLOSED, True, 0, PAST, SourceState.CLOSED),
+    ],
+)
+def test_the_table_of_states(
+    phase: SourcePhase, known: bool, failures: int, expires_at: datetime | None, state: SourceState
+) -> None:
+    assert state_of(phase, known=known, failures=failures, expires_at=expires_at, now=NOW) is state

@@ -24,6 +24,7 @@ from authsec_sdk.errors import (
 from authsec_sdk.jose.fault import InvalidTokenError, TokenFault
 from authsec_sdk.rpc import Status
 from authsec_sdk.spiffe import JWTSVID, BundleSet, InvalidAudienceError, JWTBundle
+from authsec_sdk.telemetry import Event, TokenOutcome, TokenServed
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
 from authsec_sdk.testing.tokens import TokenOptions
 from authsec_sdk.workloadapi import JWTSource, SourcePhase
@@ -200,6 +201,31 @@ async def test_the_cache_is_bounded(fake: FakeWorkloadAPI) -> None:
         assert fake.tokens.calls == 6
         await source.fetch_svid(["c"])
         assert fake.tokens.calls == 6
+
+
+async def test_an_observer_hears_how_each_request_was_met(fake: FakeWorkloadAPI, eventually: Eventually) -> None:
+    heard: list[TokenServed] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, TokenServed):
+            heard.append(event)
+
+    fake.tokens.options = aged()
+    async with JWTSource(fake.address, observer=observe) as source:
+        svid = await source.fetch_svid(["payments"])
+        assert await source.fetch_svid(["payments"]) is svid
+        await eventually(lambda: len(heard) == 3)
+        fake.fail(Status.INVALID_ARGUMENT)
+        with pytest.raises(WorkloadAPIError):
+            await source.fetch_svid(["another"])
+        await eventually(lambda: len(heard) == 4)
+    outcomes = [event.outcome for event in heard]
+    assert outcomes == [TokenOutcome.FETCHED, TokenOutcome.CACHED, TokenOutcome.REFRESHED, TokenOutcome.FAILED]
+    assert [event.spiffe_id for event in heard[:3]] == [svid.id] * 3
+    assert heard[0].expires_at == svid.expires_at
+    assert heard[0].seconds > 0 == heard[1].seconds
+    assert isinstance(heard[3].error, WorkloadAPIError)
+    assert svid.token not in repr(heard)
 
 
 async def test_a_hint_chooses_among_identities(fake: FakeWorkloadAPI, ca: TestCA) -> None:
