@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from authsec_sdk.errors import ConfigurationError
@@ -23,20 +24,42 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o600) -
         OSError: nothing was changed.
     """
     target = Path(path)
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_set(target.parent, {target.name: (data, mode)})
+    finally:
+        del data  # it may be a key, and reports of crashes print the locals of frames
+
+
+def write_set(folder: str | os.PathLike[str], files: Mapping[str, tuple[bytes, int]]) -> None:
+    """Replace several files of one folder, each with its content and mode, in the order given.
+
+    What holds: as `write_atomic` for each; and nothing is replaced before everything is on the disk, so that a disk
+    which is full changes nothing. Not promised: that who reads meanwhile finds all old or all new ones.
+
+    Raises:
+        OSError: a file could not be written, and nothing was changed; or, seldom, one could not be put in its place,
+            and those before it were.
+    """
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    staged: dict[str, str] = {}
     try:
         # All by the folder's descriptor: if the folder is moved meanwhile, the file still lands beside its old self.
-        temporary = f".{target.name}.{secrets.token_hex(8)}{_SUFFIX}"
         try:
-            _write_new(directory, temporary, data, mode)
-            os.replace(temporary, target.name, src_dir_fd=directory, dst_dir_fd=directory)
+            for name, (data, mode) in files.items():
+                staged[name] = f".{name}.{secrets.token_hex(8)}{_SUFFIX}"
+                _write_new(directory, staged[name], data, mode)
+            for name in files:
+                os.replace(staged[name], name, src_dir_fd=directory, dst_dir_fd=directory)
+                del staged[name]
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=directory)
+            for temporary in staged.values():
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=directory)
             raise
         os.fsync(directory)
     finally:
-        del data  # it may be a key, and reports of crashes print the locals of frames
+        data = b""
+        del data, files  # they may be keys, and reports of crashes print the locals of frames
         os.close(directory)
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from authsec_sdk.cli import doctor, fetch, inspect, postgres, serve, watch
+from authsec_sdk.cli import doctor, fetch, inspect, postgres, run, serve, watch
 from authsec_sdk.cli.output import printable
 from authsec_sdk.errors import NotReadyError, SpiffeError, UnavailableError
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="authsec", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (fetch, watch, inspect, doctor, serve, postgres):
+    for command in (fetch, watch, inspect, doctor, run, serve, postgres):
         command.register(commands)
     options = parser.parse_args(arguments)
     try:

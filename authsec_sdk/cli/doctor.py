@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from authsec_sdk.cli.fetch import add_socket
 from authsec_sdk.cli.output import Facts, add_output, show
+from authsec_sdk.cli.parsing import add_socket
 from authsec_sdk.errors import SpiffeError
 from authsec_sdk.spiffe import X509Context
 from authsec_sdk.workloadapi import WorkloadAPIClient

@@ -5,13 +5,8 @@ import asyncio
 from typing import Any
 
 from authsec_sdk.cli.output import add_output, context_facts, show
+from authsec_sdk.cli.parsing import add_socket
 from authsec_sdk.workloadapi import WorkloadAPIClient
-
-
-def add_socket(parser: argparse.ArgumentParser) -> None:
-    """Add ``--socket`` and ``--timeout`` to a command."""
-    parser.add_argument("--socket", metavar="ADDRESS", help="the Workload API (default: SPIFFE_ENDPOINT_SOCKET)")
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="how long to wait (default 5)")
 
 
 def register(commands: Any) -> None:

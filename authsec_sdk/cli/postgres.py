@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from authsec_sdk.cli.fetch import add_socket
 from authsec_sdk.cli.output import add_output
+from authsec_sdk.cli.parsing import add_socket
 from authsec_sdk.cli.postgres_lines import (
     Mapping,
     Registered,

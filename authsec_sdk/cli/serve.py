@@ -18,8 +18,8 @@ from authsec_sdk.authz import (
     authorize_path,
     unsafe_authorize_any,
 )
-from authsec_sdk.cli.fetch import add_socket
 from authsec_sdk.cli.output import add_output, show
+from authsec_sdk.cli.parsing import add_socket
 from authsec_sdk.errors import ConfigurationError
 from authsec_sdk.workloadapi import X509Source
 

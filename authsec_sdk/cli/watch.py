@@ -8,8 +8,8 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
-from authsec_sdk.cli.fetch import add_socket
 from authsec_sdk.cli.output import add_output, context_facts
+from authsec_sdk.cli.parsing import add_socket
 from authsec_sdk.spiffe import X509Context
 from authsec_sdk.workloadapi import WorkloadAPIClient
 
