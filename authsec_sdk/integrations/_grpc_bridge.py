@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import selectors
+import select
 import socket
 import ssl
 import struct
@@ -21,7 +21,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.tls import SpiffeSSLContext, SpiffeSSLSocket
@@ -34,7 +34,7 @@ _CHUNK: Final = 65536
 _RECORD: Final = 16384  # the most that OpenSSL gives at once
 _LONGEST_PATH: Final = 100
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid
-_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_READ, _WRITE = select.POLLIN, select.POLLOUT
 _CLOSE_PATIENCE: Final = 5.0
 
 
@@ -97,16 +97,12 @@ class ChannelBridge:
 
     def _run(self) -> None:
         live: set[_Connection] = set()
-        selector = selectors.DefaultSelector()
+        watch = _Watch()
         try:
-            selector.register(self._listener, _READ, self._accept)
-            selector.register(self._wakes, _READ, lambda _: None)
+            watch.set(self._listener.fileno(), _READ, self._accept)
+            watch.set(self._wakes.fileno(), _READ, lambda _: self._awake(watch, live))
             while not (self._closing or (self._retired and not live and not self._dialling)):
-                for key, events in selector.select():
-                    if key.fileobj is self._wakes:
-                        self._awake(selector, live)
-                    else:
-                        key.data(events)
+                watch.wait()
         except Exception:
             logger.exception("The bridge of a gRPC channel failed; the channel cannot connect any more")
         finally:
@@ -115,11 +111,10 @@ class ChannelBridge:
                 live.update(self._dialled)
             for connection in tuple(live):
                 connection.end()
-            selector.close()
             for each in (self._listener, self._wakes, self._waker):
                 each.close()
 
-    def _awake(self, selector: selectors.BaseSelector, live: set[_Connection]) -> None:
+    def _awake(self, watch: _Watch, live: set[_Connection]) -> None:
         woken = self._wakes.recv(4096)
         if b"d" in woken:
             for connection in tuple(live):
@@ -128,7 +123,7 @@ class ChannelBridge:
             arrived, self._dialled = self._dialled, []
         for connection in arrived:
             live.add(connection)
-            connection.start(selector, live.discard)
+            connection.start(watch, live.discard)
 
     def _accept(self, _events: int) -> None:
         try:
@@ -180,6 +175,32 @@ class ChannelBridge:
         return far
 
 
+class _Watch:
+    """Which sockets are waited for, and what is called when one is ready.
+
+    `select.poll` itself: for the two events of a call, the objects that `selectors` makes of them cost what counts.
+    """
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._calls: dict[int, Callable[[int], object]] = {}
+
+    def set(self, descriptor: int, events: int, call: Callable[[int], object]) -> None:
+        """Wait for these events from now on; for none of them, errors neither, if there are none."""
+        if events:
+            self._poll.register(descriptor, events)
+            self._calls[descriptor] = call
+        elif self._calls.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
+
+    def wait(self) -> None:
+        """Wait until something is ready, and make its calls."""
+        for descriptor, events in self._poll.poll():
+            call = self._calls.get(descriptor)
+            if call is not None:  # else a call before it, in this very loop, has ended it
+                call(events)
+
+
 class _Connection:
     """One connection of the channel (near, plaintext) and the one it is carried over (far, mutual TLS)."""
 
@@ -190,51 +211,65 @@ class _Connection:
         self._in: memoryview | None = None  # read from far, not yet taken by near
         self._ended = False
         self._far_ended = False
+        self._watched = (True, True)  # whether out and in were empty when it was last said what to wait for
+        self._near_number, self._far_number = near.fileno(), far.fileno()
+        self._watch: _Watch | None = None
         near.setblocking(False)
         far.setblocking(False)
 
-    def start(self, selector: selectors.BaseSelector, forget: Callable[[_Connection], object]) -> None:
+    def start(self, watch: _Watch, forget: Callable[[_Connection], object]) -> None:
         """Begin to carry; `forget` is called at the end."""
-        self._selector, self._forget = selector, forget
-        self._watched = {self._near: _READ, self._far: _READ}
-        selector.register(self._near, _READ, self._on_near)
-        selector.register(self._far, _READ, self._on_far)
-        self._guarded(self._inward)  # what came with the end of the handshake is not announced again
+        self._watch, self._forget = watch, forget
+        self._watch_both()
+        self._on_far(_READ)  # what came with the end of the handshake is not announced again
 
     def end(self) -> None:
         """Close both sides; nothing more is carried."""
         if self._ended:
             return
         self._ended = True
-        if hasattr(self, "_selector"):
-            for each in (self._near, self._far):
-                with contextlib.suppress(KeyError, ValueError):
-                    self._selector.unregister(each)
+        if self._watch is not None:
+            self._watch.set(self._near_number, 0, self._on_near)
+            self._watch.set(self._far_number, 0, self._on_far)
             self._forget(self)
         self._near.close()
         self._far.close()
 
     def _on_near(self, events: int) -> None:
-        if events & _WRITE and not self._ended:
-            self._guarded(self._inward)
-        if events & _READ and not self._ended:
-            self._guarded(self._outward)
+        # An error or a hang-up is news for whatever is watched: the next step meets it.
+        try:
+            if self._in is not None and events & ~_READ:
+                self._inward()
+            if self._out is None and events & ~_WRITE and not self._ended:
+                self._outward()
+        except OSError as error:
+            self._failed(error)
+        if self._watched != (self._out is None, self._in is None):
+            self._watch_both()
 
     def _on_far(self, events: int) -> None:
         # OpenSSL may have to write before it can read on, and the reverse: whatever happened, try what is waiting.
-        if (events & _WRITE or self._out is not None) and not self._ended:
-            self._guarded(self._outward)
-        if events & _READ and not self._ended:
-            self._guarded(self._inward)
-
-    def _guarded(self, step: Callable[[], None]) -> None:
         try:
-            step()
-        except OSError as error:  # of sockets and of TLS, and our own ConnectionEndedError
-            logger.debug("A connection of a gRPC channel ended: %s", error)
-            self.end()
-        if not self._ended:
-            self._watch()
+            if self._out is not None:
+                self._outward()
+            if self._in is None and events & ~_WRITE and not self._ended:
+                self._inward()
+        except OSError as error:
+            self._failed(error)
+        if self._watched != (self._out is None, self._in is None):
+            self._watch_both()
+
+    def _failed(self, error: OSError) -> None:  # of sockets and of TLS, and our own ConnectionEndedError
+        logger.debug("A connection of a gRPC channel ended: %s", error)
+        self.end()
+
+    def _watch_both(self) -> None:
+        """Read from a side only while the other one keeps up."""
+        if self._ended or self._watch is None:
+            return
+        self._watched = out_done, in_done = self._out is None, self._in is None
+        self._watch.set(self._near_number, out_done * _READ | (not in_done) * _WRITE, self._on_near)
+        self._watch.set(self._far_number, in_done * _READ | (not out_done) * _WRITE, self._on_far)
 
     def _outward(self) -> None:
         """From the channel to the server."""
@@ -250,7 +285,7 @@ class _Connection:
                     full = count == _CHUNK
                 else:
                     full = True
-                far.send(self._out)  # takes all or nothing
+                far.write(self._out)  # takes all or nothing
                 self._out = None
                 if not full:
                     return
@@ -270,7 +305,7 @@ class _Connection:
                 if self._far_ended:
                     self.end()
                     return
-                count = far.recv_into(buffer)
+                count: Any = far.read(_CHUNK, buffer)  # an int, since it is given a buffer
                 if not count:
                     self._far_ended = True
                     continue
@@ -282,22 +317,6 @@ class _Connection:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             if self._in is not None and self._in.obj is buffer.obj:
                 self._in = memoryview(bytes(self._in))
-
-    def _watch(self) -> None:
-        """Read from a side only while the other one keeps up."""
-        near = (_READ if self._out is None else 0) | (_WRITE if self._in is not None else 0)
-        far = (_READ if self._in is None else 0) | (_WRITE if self._out is not None else 0)
-        for side, wanted, call in ((self._near, near, self._on_near), (self._far, far, self._on_far)):
-            watched = self._watched[side]
-            if wanted == watched:
-                continue
-            self._watched[side] = wanted
-            if not watched:
-                self._selector.register(side, wanted, call)
-            elif not wanted:
-                self._selector.unregister(side)
-            else:
-                self._selector.modify(side, wanted, call)
 
 
 def _private_folder() -> str:

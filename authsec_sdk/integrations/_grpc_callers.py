@@ -64,9 +64,9 @@ def peer_spiffe_id(context: Any) -> SpiffeID:
     return known[1]
 
 
-def remember_peer(context: Any, peer: SpiffeID) -> None:
+def remember_peer(auth_context: AuthContext, peer: SpiffeID) -> None:
     """Let `peer_spiffe_id` find who was verified, as long as this call runs."""
-    _peer.set((_credential(context.auth_context())[0], peer))
+    _peer.set((auth_context["x509_pem_cert"][0], peer))
 
 
 class CallRefused(Exception):
@@ -162,6 +162,11 @@ class CallerVerifier:
         self._lock = threading.Lock()
         self._log_bucket = TokenBucket(_LOG_LINES_PER_SECOND, _LOG_BURST)
         self.rejections = 0
+
+    @property
+    def generation(self) -> int:
+        """Read it before `admit`: a call that lives on is admitted again when it has changed."""
+        return self._policy.generation
 
     def admit(self, auth_context: AuthContext, method: str) -> SpiffeID:
         """Return the caller's ID, proven and authorized for `method`.

@@ -14,16 +14,24 @@ import grpc.aio  # type: ignore[import-untyped]
 
 from authsec_sdk.authz import Authorizer
 from authsec_sdk.errors import CallerError
-from authsec_sdk.integrations._grpc_callers import CallerVerifier, CallRefused, CredentialsFollower, remember_peer
+from authsec_sdk.integrations._grpc_callers import (
+    AuthContext,
+    CallerVerifier,
+    CallRefused,
+    CredentialsFollower,
+    peer_spiffe_id,
+    remember_peer,
+)
 from authsec_sdk.integrations._grpc_channel import Options
 from authsec_sdk.integrations._grpc_methods import MethodPolicy
-from authsec_sdk.spiffe import SpiffeID, X509ContextSource
+from authsec_sdk.spiffe import X509ContextSource
 from authsec_sdk.tls import RejectionHook
 
 __all__ = ["MTLSAioServer", "MTLSServer", "mtls_aio_server", "mtls_server"]
 
 _AGE: Final = "grpc.max_connection_age_ms"
 MAX_CONNECTION_AGE_MS: Final = 30 * 60 * 1000
+_GUARDED_KEPT: Final = 512
 
 Behavior = Callable[..., Any]
 
@@ -171,47 +179,65 @@ class MTLSAioServer(_Guarded, grpc.aio.Server):  # type: ignore[misc] # grpcio h
 class _Interceptor(grpc.ServerInterceptor):  # type: ignore[misc] # grpcio has no types
     def __init__(self, verifier: CallerVerifier) -> None:
         self._verifier = verifier
+        self._guarded = _once(self._guard)
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = continuation(handler_call_details) or _UNKNOWN
-        method = handler_call_details.method
+        return self._guarded(continuation(handler_call_details), handler_call_details.method)
 
-        def admit(context: Any) -> SpiffeID:
-            return _admit(self._verifier, method, context)
-
+    def _guard(self, handler: Any, method: str) -> Any:
+        admit = functools.partial(_admit, self._verifier, method)
         return _rewrapped(handler, lambda behavior, _streams: _guard(behavior, admit))
 
 
 class _AioInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio has no types
     def __init__(self, verifier: CallerVerifier) -> None:
         self._verifier = verifier
+        self._guarded = _once(self._guard)
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = await continuation(handler_call_details) or _UNKNOWN
-        return _rewrapped(handler, functools.partial(_aio_guard, self._verifier, handler_call_details.method))
+        return self._guarded(await continuation(handler_call_details), handler_call_details.method)
+
+    def _guard(self, handler: Any, method: str) -> Any:
+        return _rewrapped(handler, functools.partial(_aio_guard, self._verifier, method))
 
 
-def _admit(verifier: CallerVerifier, method: str, context: Any) -> SpiffeID:
+def _once(guard: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    """Let `guard` wrap each handler of a method once, as a rule, and not for each call: that cost 10 µs."""
+    remembered = functools.lru_cache(maxsize=_GUARDED_KEPT)(guard)
+
+    def guarded(handler: Any, method: str) -> Any:
+        if handler is None:  # under names that callers make up: not to be remembered
+            return guard(_UNKNOWN, method)
+        try:
+            hash(handler)
+        except TypeError:
+            return guard(handler, method)
+        return remembered(handler, method)
+
+    return guarded
+
+
+def _admit(verifier: CallerVerifier, method: str, context: Any) -> AuthContext:
     """Let a call go on or abort it, in a thread: of a sync server, or of an asyncio one with a sync handler."""
+    known: AuthContext = context.auth_context()
     try:
-        peer = verifier.admit(context.auth_context(), method)
+        remember_peer(known, verifier.admit(known, method))
     except CallRefused as refused:
         context.abort(refused.code, refused.text)
         raise  # abort() raises; this is for a context that does not
-    remember_peer(context, peer)
-    return peer
+    return known
 
 
 async def _aio_admit(verifier: CallerVerifier, method: str, context: Any) -> None:
+    known: AuthContext = context.auth_context()
     try:
-        peer = verifier.admit(context.auth_context(), method)
+        remember_peer(known, verifier.admit(known, method))
     except CallRefused as refused:
         await context.abort(refused.code, refused.text)
         raise
-    remember_peer(context, peer)
 
 
-def _guard(behavior: Behavior, admit: Callable[[Any], SpiffeID]) -> Behavior:
+def _guard(behavior: Behavior, admit: Callable[[Any], object]) -> Behavior:
     @functools.wraps(behavior)
     def guarded(request: Any, context: Any, *more: Any) -> Any:
         admit(context)
@@ -242,10 +268,11 @@ def _aio_guard(verifier: CallerVerifier, method: str, behavior: Behavior, stream
         return _guard(behavior, functools.partial(_admit, verifier, method))
 
     def iterated(request: Any, context: Any) -> Iterator[Any]:
-        peer = _admit(verifier, method, context)
+        known = _admit(verifier, method, context)
+        peer = peer_spiffe_id(context)
         answers = iter(behavior(request, context))
         while True:
-            remember_peer(context, peer)  # each step may run in another thread
+            remember_peer(known, peer)  # each step may run in another thread
             try:
                 answer = next(answers)
             except StopIteration:
