@@ -8,7 +8,9 @@ library. The same attribute is how a connection is ended from outside (`end_conn
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
 import socket
 import ssl
 import threading
@@ -24,12 +26,15 @@ if TYPE_CHECKING:  # the facade makes connections, not the reverse
     from authsec_sdk.tls.context import SpiffeSSLContext
     from authsec_sdk.tls.generation import Generation
     from authsec_sdk.tls.peer import PeerVerifier, RawTLS
+    from authsec_sdk.tls.proof import Proof
 
 __all__ = [
     "HandshakeGate",
     "SharedHandshakeGate",
     "SpiffeSSLObject",
     "SpiffeSSLSocket",
+    "drain_due",
+    "end_connection",
     "end_connections",
     "peer_spiffe_id",
 ]
@@ -85,22 +90,28 @@ class HandshakeGate:
         except ssl.SSLError as error:
             self._refused_by_openssl(error)
             raise
+        verifier = self._verifier
+        rechecks = verifier.rechecks
         try:
-            peer = self._verifier.verify(raw, self._generation, self._begun)
+            proof = verifier.verify(raw, self._generation, self._begun)
         except PeerVerificationError as refusal:
             self._refusal = _bare(refusal)
             raise
         owner = self._owner()
         if owner is not None:
-            # From here on OpenSSL's object itself does not show the inner context either.
-            raw.context = owner._spiffe_context
-            owner._peer_spiffe_id = peer
+            if self._generation.sessions is None:  # else the inner context is needed to keep the ticket that will come
+                # From here on OpenSSL's object itself does not show the inner context either.
+                raw.context = owner._spiffe_context
+            owner._proof = proof
+            owner._peer_spiffe_id = peer = None if proof is None else proof.peer
             if owner._sslobj is self:  # else it was ended or closed meanwhile, and stays so
-                owner._sslobj = raw
-                self._verifier.accepted(peer, self._generation, self._begun)
+                owner._sslobj = verifier.guarded(raw, owner, self._generation)
+                if verifier.rechecks != rechecks:  # it may have passed over this one
+                    verifier.recheck()
+                verifier.accepted(peer, self._generation, self._begun)
 
     def _refused_by_openssl(self, error: ssl.SSLError) -> None:
-        refusal = self._verifier.refused_by_openssl(error, self._generation)
+        refusal = self._verifier.refused_by_openssl(self._raw, error, self._generation)
         if refusal is not None:
             self._refusal = _bare(refusal)
             try:
@@ -127,6 +138,8 @@ class HandshakeGate:
     def switch(self, context: SpiffeSSLContext) -> None:
         """Go on with another context: its identity, trust and policy together. For a server's SNI callback."""
         generation = context._generation()
+        if self._generation.settings.resumption or generation.settings.resumption:
+            raise ContextSettingError("a context with resumption is neither changed for another nor another for it")
         if not (generation.role.server_side and self._generation.role.server_side):
             raise ContextSettingError("only a server's connection can be given another context, and only a server's")
         self._raw.context = generation.context_for_connection()
@@ -204,6 +217,18 @@ class _Ended:
 _NOT_CONNECTED: Final = _Ended("connect() has failed: nothing is sent without TLS; connect again or close")
 
 
+def end_connection(owner: Any, text: str) -> None:
+    """End one connection: any further use raises `text`, and a thread that waits in a blocking socket is woken.
+
+    No TLS goodbye is sent.
+    """
+    owner._sslobj = _Ended(text)
+    owner._generation = None
+    if isinstance(owner, socket.socket):
+        with contextlib.suppress(OSError):  # it may be closed, or never have been connected
+            socket.socket.shutdown(owner, socket.SHUT_RDWR)
+
+
 def end_connections(generation: Generation, text: str) -> int:
     """End every connection of a generation: OpenSSL's objects, keys and all, are freed, and any use raises `text`.
 
@@ -225,11 +250,18 @@ class _PeerKnown:
     _spiffe_context: SpiffeSSLContext
     _generation: Generation | None = None  # kept alive, and with it the list by which its connections are found
     _peer_spiffe_id: SpiffeID | None = None
+    _proof: Proof | None = None  # of an accepted peer that has an ID
+    _drain_at = math.inf
 
     @property
     def peer_spiffe_id(self) -> SpiffeID | None:
         """The proven and authorized ID of the peer. None before the handshake, and of a peer without a certificate."""
         return self._peer_spiffe_id
+
+    @property
+    def drain_due(self) -> bool:
+        """Whether `LiveChecks.maximum_age` is reached: finish what is under way, begin nothing, and close."""
+        return time.monotonic() >= self._drain_at
 
     def verify_client_post_handshake(self) -> NoReturn:
         """Refuse: a certificate that arrives later would arrive behind the verdict."""
@@ -322,10 +354,25 @@ def peer_spiffe_id(connection: object) -> SpiffeID | None:
     Takes what frameworks hand out: an `ssl` object or socket of ours, an asyncio transport or `StreamWriter`, an
     httpcore network stream, an anyio `TLSStream`, a trio `SSLStream`.
     """
+    found = _known(connection)
+    return None if found is None else found.peer_spiffe_id
+
+
+def drain_due(connection: object) -> bool:
+    """Say whether a connection has reached the maximum age of its context: let go of it when the time is good.
+
+    Takes what `peer_spiffe_id` takes. False for every connection that is none of ours.
+    """
+    found = _known(connection)
+    return found is not None and found.drain_due
+
+
+def _known(connection: object) -> _PeerKnown | None:
+    """Find our object in what a framework hands out."""
     seen = connection
     for _ in range(4):  # a transport, in it a stream, in it an object
         if isinstance(seen, _PeerKnown):
-            return seen.peer_spiffe_id
+            return seen
         extra = getattr(seen, "get_extra_info", None)
         if callable(extra):
             seen = extra("ssl_object")

@@ -21,6 +21,7 @@ from authsec_sdk.tls.connection import HandshakeGate, SharedHandshakeGate, Spiff
 from authsec_sdk.tls.errors import ContextSettingError, IdentityUnavailableError
 from authsec_sdk.tls.generation import Generation
 from authsec_sdk.tls.generations import Built, Generations
+from authsec_sdk.tls.groups import apply_groups
 from authsec_sdk.tls.peer import PeerVerifier
 from authsec_sdk.tls.role import Role
 from authsec_sdk.tls.settings import (
@@ -40,6 +41,7 @@ __all__ = ["SpiffeSSLContext", "all_contexts"]
 
 logger = logging.getLogger(__name__)
 
+_NO_OTHER_ALGORITHMS: Final = "a SPIFFE context keeps OpenSSL's own %s"
 _CONNECTIONS: Final = (SpiffeSSLObject, SpiffeSSLSocket)
 _NO_OTHER_TRUST: Final = "Ignored %s on a SPIFFE context: it trusts the bundles of its source and nothing else"
 
@@ -84,6 +86,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         # The facade's own context mirrors the settings, so that reading them needs nothing further.
         _of_base("check_hostname").__set__(self, False)
         _of_base("verify_mode").__set__(self, ssl.CERT_REQUIRED)
+        _of_base("check_hostname").__set__(self, generations.role.checks_hostname)
         _of_base("options").__set__(self, options)
         _of_base("verify_flags").__set__(self, settings.verify_flags)
         _of_base("minimum_version").__set__(self, settings.minimum_version)
@@ -127,6 +130,19 @@ class SpiffeSSLContext(ssl.SSLContext):
         """What of the newest bundles is not trusted, and why: look-alikes of other authorities, domains past limits."""
         return self._generations.set_aside()
 
+    def recheck(self) -> int:
+        """Judge the peers of all open connections of this context and its views again; end those not accepted any more.
+
+        By the newest bundles, and by the authorizer: call this after it has changed its mind, as after a new policy.
+        With `LiveChecks(recheck=True)` it happens by itself whenever the source publishes. Returns how many ended; each
+        is a refusal for the log, the hook and `rejections`. A blocking socket is closed at once, every other connection
+        at its next read or write. An idle connection costs nothing for this, before or after.
+
+        Raises:
+            IdentityUnavailableError: the source is closed, or has no bundles yet; every connection goes on.
+        """
+        return self._verifier.recheck()
+
     # --- the two hooks ----------------------------------------------------------------------------------------------
 
     def _wrap_bio(
@@ -140,7 +156,8 @@ class SpiffeSSLContext(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> HandshakeGate:
         generation, inner = self._begin(owner, session)
-        raw = inner._wrap_bio(incoming, outgoing, server_side, server_hostname, owner=owner)
+        session = None if generation.sessions is None else generation.sessions.take(server_hostname)
+        raw = inner._wrap_bio(incoming, outgoing, server_side, server_hostname, owner=owner, session=session)
         return HandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
     def _wrap_socket(
@@ -153,7 +170,8 @@ class SpiffeSSLContext(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> HandshakeGate:
         generation, inner = self._begin(owner, session)
-        raw = inner._wrap_socket(sock, server_side, server_hostname, owner=owner)
+        session = None if generation.sessions is None else generation.sessions.take(server_hostname)
+        raw = inner._wrap_socket(sock, server_side, server_hostname, owner=owner, session=session)
         return SharedHandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
     def _begin(self, owner: Any, session: object) -> tuple[Generation, Any]:
@@ -171,6 +189,8 @@ class SpiffeSSLContext(ssl.SSLContext):
             IdentityUnavailableError: there is none. An `ssl.SSLError`, which servers survive.
         """
         ready, generations, settings = self._ready, self._generations, self._settings
+        if generations.certificate is not None:
+            generations.look_at_certificate()
         if ready is not None and ready[0] is generations.built and ready[1] is settings:
             generations.check_source()
             return ready[2]
@@ -206,8 +226,8 @@ class SpiffeSSLContext(ssl.SSLContext):
     @minimum_version.setter
     def minimum_version(self, value: int) -> None:
         version = check_version(value)
-        _of_base("minimum_version").__set__(self, version)
         self._set(minimum_version=version)
+        _of_base("minimum_version").__set__(self, version)
 
     @property
     def maximum_version(self) -> ssl.TLSVersion:
@@ -252,10 +272,31 @@ class SpiffeSSLContext(ssl.SSLContext):
         super().set_ciphers(cipherlist)
         self._set(ciphers=cipherlist)
 
+    def set_groups(self, grouplist: str, /) -> None:
+        """Choose key-exchange groups, for TLS 1.2 and 1.3: names with colons between them, the preferred one first.
+
+        Rather leave OpenSSL's own choice, which has hybrid groups first where it knows them. Python before 3.15 takes
+        one group, and none by the name of a hybrid one.
+
+        Raises:
+            ContextSettingError: this Python or its OpenSSL does not take them.
+        """
+        apply_groups(ssl.SSLContext(self.role.protocol), grouplist)
+        self._set(groups=grouplist)
+
     def set_ecdh_curve(self, name: str, /) -> None:
-        """Choose the curve for TLS 1.2."""
-        super().set_ecdh_curve(name)
-        self._set(curve=name)
+        """Choose one key-exchange group; as `set_groups`."""
+        self.set_groups(name)
+
+    def set_ciphersuites(self, *_args: Any) -> NoReturn:
+        """Refuse: each suite of TLS 1.3 is good."""
+        raise ContextSettingError(_NO_OTHER_ALGORITHMS % "list of TLS 1.3 suites")
+
+    def set_client_sigalgs(self, *_args: Any) -> NoReturn:
+        """Refuse: OpenSSL's security level decides which signatures are good enough."""
+        raise ContextSettingError(_NO_OTHER_ALGORITHMS % "list of signature algorithms")
+
+    set_server_sigalgs = set_client_sigalgs
 
     @property  # type: ignore[override]
     def keylog_filename(self) -> str | None:
@@ -289,13 +330,14 @@ class SpiffeSSLContext(ssl.SSLContext):
 
     @property
     def check_hostname(self) -> bool:
-        """False: a peer is known by its SPIFFE ID, and its certificate need not name a host."""
-        return False
+        """False: a peer is known by its SPIFFE ID, and its certificate need not name a host. True for web servers."""
+        return self.role.checks_hostname
 
     @check_hostname.setter
     def check_hostname(self, value: bool) -> None:
-        if value:
-            raise ContextSettingError("a SPIFFE context checks the peer's SPIFFE ID and no host name")
+        if bool(value) != self.role.checks_hostname:
+            known_by = "host name" if self.role.checks_hostname else "SPIFFE ID and no host name"
+            raise ContextSettingError(f"this context checks the peer's {known_by}, which cannot be changed")
 
     @property
     def verify_mode(self) -> ssl.VerifyMode:
@@ -312,13 +354,13 @@ class SpiffeSSLContext(ssl.SSLContext):
 
     @property
     def num_tickets(self) -> int:
-        """None: a ticket would resume a session without verifying the peer again."""
-        return 0
+        """None: a ticket would resume a session without verifying the peer again. One, where a server resumes."""
+        return int(self._settings.resumption and self.role.server_side)
 
     @num_tickets.setter
     def num_tickets(self, value: int) -> None:
-        if value:
-            raise ContextSettingError("a SPIFFE context issues no session tickets")
+        if value != self.num_tickets:
+            raise ContextSettingError("a SPIFFE context issues no session tickets, or one where it resumes sessions")
 
     @property
     def post_handshake_auth(self) -> bool:

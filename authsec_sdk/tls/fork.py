@@ -23,6 +23,8 @@ def _after_fork_in_child() -> None:
         generations.renew_lock()
         for generation in generations.alive():
             end_connections(generation, _TEXT)
+            if generation.sessions is not None:
+                generation.sessions.clear()
     for context in all_contexts():
         context._after_fork()
 

@@ -11,12 +11,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from authsec_sdk.errors import InvalidX509SVIDError
-from authsec_sdk.spiffe import X509SVID, SpiffeID, verify_membership
+from authsec_sdk.spiffe import verify_membership
 from authsec_sdk.tls.errors import IdentityUnavailableError
-from authsec_sdk.tls.keyload import load_authorities, load_identity
+from authsec_sdk.tls.keyload import Identity, load_authorities, load_identity
+from authsec_sdk.tls.proof import Proof
+from authsec_sdk.tls.resumption import ProvenLeaves, Sessions
 from authsec_sdk.tls.role import Role
 from authsec_sdk.tls.settings import Settings
 from authsec_sdk.tls.trust import TrustPlan
+from authsec_sdk.tls.web import WebRoots
 
 __all__ = ["Generation", "pem_of", "unloadable"]
 
@@ -26,14 +29,23 @@ _PROVEN_KEPT: Final = 256
 class Generation:
     """What connections that begin now are made with. Never changed; a rotation makes another one.
 
-    `number` counts the generations of a context and its views, from 1.
+    `number` counts the generations of a context and its views, from 1. `svid` is what is presented: an SVID, or a
+    certificate of the web PKI. `roots` are the web's, of a client that knows servers by host name.
 
     Raises:
         InvalidX509SVIDError: OpenSSL does not take the SVID.
         ssl.SSLError: it does not take an authority or a setting.
     """
 
-    def __init__(self, number: int, svid: X509SVID | None, plan: TrustPlan, settings: Settings, role: Role) -> None:
+    def __init__(
+        self,
+        number: int,
+        svid: Identity | None,
+        plan: TrustPlan,
+        settings: Settings,
+        role: Role,
+        roots: WebRoots | None = None,
+    ) -> None:
         self.number = number
         self.svid = svid
         self.plan = plan
@@ -42,23 +54,27 @@ class Generation:
         # Whoever uses this generation, to be found again when it has to end. `Any`: TLS objects and sockets.
         self._connections: set[weakref.ref[Any]] = set()
         # What chains prove, by the bundles of this generation: peers come again, with the chains they had.
-        self.proven: dict[tuple[bytes, ...], SpiffeID] = {}
+        self.proven: dict[tuple[bytes, ...], Proof] = {}
+        # For resumption, where it was asked for: who was proven in full, and a client's tickets by server name.
+        self.leaves = ProvenLeaves() if settings.resumption else None
+        self.sessions = Sessions() if settings.resumption and not role.server_side else None
+        self._roots = roots
         self._pem = pem_of(plan.authorities) if role.verifies_chain else b""
         self._inner = self._build()
         # For every connection, or None if each needs one of its own: see `context_for_connection`.
         self.shared = None if role.server_side and settings.allows_tls12 else self._inner
 
-    def prove(self, verified_chain: tuple[bytes, ...]) -> SpiffeID:
-        """Return the ID that a chain proves, which OpenSSL verified just now; remembered in `proven`.
+    def prove(self, verified_chain: tuple[bytes, ...]) -> Proof:
+        """Return whom a chain proves, which OpenSSL verified just now; remembered in `proven`.
 
         Raises:
             PeerCredentialError: it proves none: `verify_membership` says which error means what.
         """
-        spiffe_id = verify_membership(verified_chain, self.plan.bundles)
+        proof = Proof(verify_membership(verified_chain, self.plan.bundles), verified_chain)
         if len(self.proven) >= _PROVEN_KEPT:
             self.proven.clear()
-        self.proven[verified_chain] = spiffe_id
-        return spiffe_id
+        self.proven[verified_chain] = proof
+        return proof
 
     def add(self, connection: Any) -> weakref.ref[Any]:
         """Remember a connection as long as it lives, and return the reference by which it is remembered."""
@@ -103,6 +119,10 @@ class Generation:
         if callback is not None and self.role.server_side:
             inner.sni_callback = _facade_only(callback)
         load_authorities(inner, self._pem)
+        if self._roots is not None and self._roots.pem:
+            load_authorities(inner, self._roots.pem)
+        elif self._roots is not None:
+            inner.load_default_certs(ssl.Purpose.SERVER_AUTH)
         if self.svid is not None:
             load_identity(inner, self.svid)
         return inner

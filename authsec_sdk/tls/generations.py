@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -24,11 +25,13 @@ from authsec_sdk.telemetry import GenerationMade, Observer, observer_of, tell
 from authsec_sdk.tls.connection import end_connections
 from authsec_sdk.tls.errors import IdentityUnavailableError
 from authsec_sdk.tls.generation import Generation, unloadable
+from authsec_sdk.tls.keyload import Identity
 from authsec_sdk.tls.limits import TLSLimits, TokenBucket
 from authsec_sdk.tls.listening import listen
 from authsec_sdk.tls.role import Role
 from authsec_sdk.tls.settings import Settings
 from authsec_sdk.tls.trust import Seniority, SetAside, TrustPlan, plan_trust
+from authsec_sdk.tls.web import WebCertificate, WebRoots
 
 __all__ = ["Built", "Generations"]
 
@@ -48,7 +51,7 @@ class Built:
     """
 
     snapshot: X509Context
-    svid: X509SVID | None
+    svid: Identity | None
     plan: TrustPlan
     generations: dict[Settings, Generation] = field(default_factory=dict)
     degraded: bool = False
@@ -66,8 +69,20 @@ class Generations:
     Safe among threads, and after a fork. Relies on the source's promise that reading `x509_context` never blocks.
     """
 
-    def __init__(self, source: X509ContextSource, role: Role, authorizer: Authorizer | None, limits: TLSLimits) -> None:
+    def __init__(
+        self,
+        source: X509ContextSource,
+        role: Role,
+        authorizer: Authorizer | None,
+        limits: TLSLimits,
+        *,
+        certificate: WebCertificate | None = None,
+        roots: WebRoots | None = None,
+    ) -> None:
         self.role = role
+        self.certificate = certificate
+        self._roots = roots
+        self._on_taken_up: weakref.WeakMethod[Callable[[], object]] | None = None
         self.limits = limits
         self._source = source
         self._authorizer = authorizer
@@ -90,6 +105,16 @@ class Generations:
     def register(self, user: _User) -> None:
         """Whenever a snapshot arrives, build for the settings that `user` then has, too; as long as it lives."""
         self._users[id(user)] = user
+
+    def after_each_update(self, call: Callable[[], object]) -> None:
+        """Call a bound method whenever the source has published, after the update was taken up; kept weakly."""
+        self._on_taken_up = weakref.WeakMethod(call)
+
+    def look_at_certificate(self) -> None:
+        """Make the next connection take up a web certificate whose files were replaced."""
+        built = self.built
+        if built is not None and self.certificate is not None and self.certificate.current() is not built.svid:
+            self.built = None
 
     @property
     def observer(self) -> Observer | None:
@@ -150,11 +175,19 @@ class Generations:
         except Exception:
             self.built = None
             logger.exception("The newest identity was not taken up role=%s", self.role)
+        call = None if self._on_taken_up is None else self._on_taken_up()
+        if call is not None:
+            try:
+                call()
+            except Exception:
+                logger.exception("Live connections were not rechecked role=%s", self.role)
         self._tell_made()
 
     def renew_lock(self) -> None:
         """Get a free lock, in a forked child: the thread that held the old one exists in the parent only."""
         self._lock = threading.Lock()
+        if self.certificate is not None:
+            self.certificate.renew_lock()
 
     def alive(self) -> list[Generation]:
         """Every generation that is newest, or that a connection still uses; oldest first."""
@@ -166,12 +199,13 @@ class Generations:
         """Make the newest snapshot what new connections get, or say why not and keep what there is."""
         snapshot = self.check_source()
         last = self._built
-        if last is not None and last.snapshot is snapshot and not last.degraded:
+        web = None if self.certificate is None else self.certificate.current()
+        if last is not None and last.snapshot is snapshot and not last.degraded and (web is None or web is last.svid):
             self.built = last
             return
         svid = snapshot.svids[0] if snapshot.svids else None
         plan = self._plan(snapshot, svid)
-        presented = svid if self.role.presents_svid else None
+        presented: Identity | None = svid if self.role.presents_svid else web
         if last is not None and presented == last.svid and plan == last.plan:
             self.built = self._built = Built(snapshot, last.svid, last.plan, last.generations)
             return
@@ -195,7 +229,7 @@ class Generations:
             return TrustPlan(BundleSet.of(), ())
         return plan_trust(snapshot.bundles, own=svid, admitted=self._admitted(), since=since, limits=self.limits)
 
-    def _build(self, snapshot: X509Context, svid: X509SVID | None, plan: TrustPlan, last: Built | None) -> Built:
+    def _build(self, snapshot: X509Context, svid: Identity | None, plan: TrustPlan, last: Built | None) -> Built:
         """Build for all settings in use. With an SVID that OpenSSL does not take: the last good one, the new trust."""
         settings = {user._settings for ref in self._users.valuerefs() if (user := ref()) is not None}
         problem: SpiffeError
@@ -221,7 +255,7 @@ class Generations:
         return built
 
     def _build_with(
-        self, snapshot: X509Context, svid: X509SVID | None, plan: TrustPlan, settings: set[Settings]
+        self, snapshot: X509Context, svid: Identity | None, plan: TrustPlan, settings: set[Settings]
     ) -> Built:
         built = Built(snapshot, svid, plan)
         try:
@@ -238,7 +272,7 @@ class Generations:
 
     def _add(self, built: Built, settings: Settings) -> Generation:
         try:
-            generation = Generation(next(self._numbers), built.svid, built.plan, settings, self.role)
+            generation = Generation(next(self._numbers), built.svid, built.plan, settings, self.role, self._roots)
         except OSError as error:
             if isinstance(error, ssl.SSLError):
                 raise

@@ -16,19 +16,53 @@ import secrets
 import ssl
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any, Protocol
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from authsec_sdk.errors import InvalidX509SVIDError
-from authsec_sdk.spiffe import X509SVID
 
-__all__ = ["encrypted_pem", "load_authorities", "load_identity", "memory_file", "readable_file", "temporary_file"]
+__all__ = [
+    "Identity",
+    "encrypted_pem",
+    "load_authorities",
+    "load_identity",
+    "memory_file",
+    "readable_file",
+    "temporary_file",
+]
 
 
-def load_identity(inner: ssl.SSLContext, svid: X509SVID) -> None:
-    """Make `inner` present an SVID.
+class Identity(Protocol):
+    """What one side presents: an `X509SVID`, or a certificate of the web PKI."""
+
+    @property
+    def id(self) -> object:
+        """What it is called in messages."""
+        ...
+
+    @property
+    def certificates(self) -> tuple[x509.Certificate, ...]:
+        """The chain, leaf first."""
+        ...
+
+    @property
+    def private_key(self) -> Any:
+        """The key of the leaf."""
+        ...
+
+    @property
+    def not_after(self) -> datetime:
+        """When the leaf expires."""
+        ...
+
+
+def load_identity(inner: ssl.SSLContext, svid: Identity) -> None:
+    """Make `inner` present an SVID, or another identity.
 
     Raises:
         InvalidX509SVIDError: OpenSSL does not take it: key and certificate do not match, or the key is too weak for
@@ -63,7 +97,7 @@ def load_authorities(inner: ssl.SSLContext, pem: bytes) -> None:
             inner.load_verify_locations(cafile=path)
 
 
-def encrypted_pem(svid: X509SVID, password: bytes) -> bytes:
+def encrypted_pem(svid: Identity, password: bytes) -> bytes:
     """Return key and chain as PEM text, the key encrypted. The plain key never becomes a Python object.
 
     The password is random, so the format with the fastest key derivation is the right one; Ed25519 keys have only the
@@ -72,7 +106,7 @@ def encrypted_pem(svid: X509SVID, password: bytes) -> bytes:
     modern = isinstance(svid.private_key, ed25519.Ed25519PrivateKey)
     form = PrivateFormat.PKCS8 if modern else PrivateFormat.TraditionalOpenSSL
     try:
-        key = svid.private_key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(password))
+        key: bytes = svid.private_key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(password))
     finally:
         del password
     return key + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in svid.certificates)

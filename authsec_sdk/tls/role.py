@@ -11,6 +11,8 @@ __all__ = [
     "MTLS_CLIENT",
     "MTLS_SERVER",
     "MTLS_SERVER_REQUEST",
+    "MTLS_WEB_CLIENT",
+    "MTLS_WEB_SERVER",
     "TLS_CLIENT",
     "TLS_SERVER",
     "PeerCertificate",
@@ -29,6 +31,8 @@ class PeerCertificate(enum.Enum):
     """The peer stays unknown."""
     UNVERIFIED = "unverified"
     """It must name an SVID's ID that the authorizer accepts, and nothing proves it: bootstrap without trust."""
+    WEB = "web"
+    """One of the web PKI, for the host name that was asked for; it names no SPIFFE ID that counts."""
 
 
 _VERIFY_MODES = {
@@ -36,12 +40,13 @@ _VERIFY_MODES = {
     PeerCertificate.REQUESTED: ssl.VerifyMode.CERT_OPTIONAL,
     PeerCertificate.NOT_ASKED: ssl.VerifyMode.CERT_NONE,
     PeerCertificate.UNVERIFIED: ssl.VerifyMode.CERT_NONE,
+    PeerCertificate.WEB: ssl.VerifyMode.CERT_REQUIRED,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One of the six roles below."""
+    """One of the eight roles below."""
 
     server_side: bool
     presents_svid: bool
@@ -59,8 +64,13 @@ class Role:
 
     @property
     def verifies_chain(self) -> bool:
-        """Whether OpenSSL verifies the peer's chain, so that a trust store is needed."""
+        """Whether OpenSSL verifies the peer's chain by the bundles of the source."""
         return self.peer in (PeerCertificate.REQUIRED, PeerCertificate.REQUESTED)
+
+    @property
+    def checks_hostname(self) -> bool:
+        """Whether the peer is known by the host name that was asked for."""
+        return self.peer is PeerCertificate.WEB
 
     def __str__(self) -> str:
         return "server" if self.server_side else "client"
@@ -71,4 +81,6 @@ MTLS_SERVER = Role(server_side=True, presents_svid=True, peer=PeerCertificate.RE
 MTLS_SERVER_REQUEST = Role(server_side=True, presents_svid=True, peer=PeerCertificate.REQUESTED)
 TLS_CLIENT = Role(server_side=False, presents_svid=False, peer=PeerCertificate.REQUIRED)
 TLS_SERVER = Role(server_side=True, presents_svid=True, peer=PeerCertificate.NOT_ASKED)
+MTLS_WEB_CLIENT = Role(server_side=False, presents_svid=True, peer=PeerCertificate.WEB)
+MTLS_WEB_SERVER = Role(server_side=True, presents_svid=False, peer=PeerCertificate.REQUIRED)
 BOOTSTRAP_CLIENT = Role(server_side=False, presents_svid=False, peer=PeerCertificate.UNVERIFIED)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from authsec_sdk.tls.errors import ContextSettingError
+from authsec_sdk.tls.groups import apply_groups
 from authsec_sdk.tls.role import Role
 
 __all__ = [
@@ -54,9 +55,19 @@ class Settings:
     verify_flags: ssl.VerifyFlags = REQUIRED_VERIFY_FLAGS
     ciphers: str | None = None
     alpn: tuple[str, ...] = ()
-    curve: str | None = None
+    groups: str | None = None
     keylog_filename: str | None = None
     sni_callback: SNICallback | None = None
+    resumption: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resumption and self.allows_tls12:
+            raise ContextSettingError("resumption needs TLS 1.3: sessions of TLS 1.2 are resumed by their ID as well")
+        if self.resumption and self.sni_callback is not None:
+            raise ContextSettingError(
+                "resumption and an SNI callback exclude each other: a ticket would resume with the context that a "
+                "connection began with, and not with the one that the callback chooses"
+            )
 
     @property
     def allows_tls12(self) -> bool:
@@ -67,7 +78,8 @@ class Settings:
         """Set all of it, but the SNI callback, on a new inner context."""
         inner.check_hostname = False
         inner.verify_mode = role.verify_mode
-        inner.options = self.options
+        inner.check_hostname = role.checks_hostname
+        inner.options = self.options & ~ssl.Options.OP_NO_TICKET if self.resumption else self.options
         inner.verify_flags = self.verify_flags
         inner.minimum_version = self.minimum_version
         if self.maximum_version != ssl.TLSVersion.MAXIMUM_SUPPORTED:
@@ -76,12 +88,12 @@ class Settings:
             inner.set_ciphers(self.ciphers or DEFAULT_CIPHERS)
         if self.alpn:
             inner.set_alpn_protocols(self.alpn)
-        if self.curve is not None:
-            inner.set_ecdh_curve(self.curve)
+        if self.groups is not None:
+            apply_groups(inner, self.groups)
         if self.keylog_filename is not None:
             inner.keylog_filename = self.keylog_filename
         if role.server_side:
-            inner.num_tickets = 0
+            inner.num_tickets = 1 if self.resumption else 0
 
 
 def check_version(value: int) -> ssl.TLSVersion:
