@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from authsec_sdk.authz import Authorizer, authorize, require_authorizer
+from authsec_sdk.authz import (
+    Authorizer,
+    Request,
+    RequestAuthorizer,
+    authorize,
+    authorize_request,
+    require_authorizer,
+    require_request_authorizer,
+)
 from authsec_sdk.errors import CallerError, PeerNotAuthorizedError
 from authsec_sdk.spiffe import SpiffeID
 
@@ -20,20 +28,32 @@ class MethodPolicy:
 
     `methods` maps `/package.Service/Method`, `/package.Service/*` or `/*` to authorizers. A call is accepted if
     `authorizer` accepts the caller and, where `methods` is given, every pattern that matches does, and one matches:
-    order does not matter, and a further pattern never allows more to a caller which it does not accept.
+    order does not matter, and a further pattern never allows more to a caller which it does not accept. Where `policy`
+    is given, it must accept the call, too.
 
     Raises:
-        InvalidAuthorizerError: one of the authorizers cannot be one.
+        InvalidAuthorizerError: one of the authorizers, or the policy, cannot be one.
         CallerError: a pattern is not one, or there is none.
     """
 
-    def __init__(self, authorizer: Authorizer, methods: Mapping[str, Authorizer] | None) -> None:
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        methods: Mapping[str, Authorizer] | None,
+        policy: RequestAuthorizer | None = None,
+    ) -> None:
         self.authorizer = require_authorizer(authorizer)
         self._methods = (
             None if methods is None else {_pattern(key): require_authorizer(methods[key]) for key in methods}
         )
+        self._policy = None if policy is None else require_request_authorizer(policy)
         if self._methods == {}:
             raise CallerError("no methods: every call would be refused; name at least one, or leave `methods` out")
+
+    @property
+    def generation(self) -> int:
+        """Read it before `authorize`: a call that lives on is judged again when it has changed."""
+        return 0 if self._policy is None else self._policy.generation
 
     def authorize(self, peer: SpiffeID, method: str) -> None:
         """Return if `peer`, whose ID is proven, may call `method`.
@@ -42,6 +62,8 @@ class MethodPolicy:
             PeerNotAuthorizedError: it may not.
         """
         authorize(self.authorizer, peer)
+        if self._policy is not None:
+            authorize_request(self._policy, peer, Request.grpc(method))
         if self._methods is None:
             return
         service = method.rpartition("/")[0]

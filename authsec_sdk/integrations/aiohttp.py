@@ -11,17 +11,19 @@ one after ``keepalive_timeout`` seconds (15 unless ``connector_options`` says ot
 """
 
 import asyncio
+import logging
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web
 from aiohttp.connector import Connection
 
-from authsec_sdk.authz import Authorizer
-from authsec_sdk.errors import CallerError, NoIdentityError
+from authsec_sdk.authz import Authorizer, Request, RequestAuthorizer, authorize_request, require_request_authorizer
+from authsec_sdk.errors import CallerError, NoIdentityError, SpiffeError
+from authsec_sdk.integrations._routes import PROBLEM, PROBLEM_TYPE
 from authsec_sdk.spiffe import SpiffeID, X509ContextSource
 from authsec_sdk.tls import RejectionHook, SpiffeSSLContext, mtls_client_context, mtls_server_context
 from authsec_sdk.tls import peer_spiffe_id as _peer_of
@@ -36,6 +38,7 @@ __all__ = [
     "mtls_session",
     "mtls_site",
     "peer_spiffe_id",
+    "policy_middleware",
     "serve",
 ]
 
@@ -44,6 +47,10 @@ _NOT_THE_SESSIONS = ("connector", "proxy", "proxy_auth", "request_class", "respo
 _NOT_THE_CONNECTORS = ("fingerprint", "ssl", "ssl_context", "verify_ssl")
 _NOT_THE_SITES = ("ssl_context",)
 _SECURE = ("https", "wss")
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+logger = logging.getLogger(__name__)
 
 
 class InsecureURLError(CallerError, aiohttp.ClientError):
@@ -172,6 +179,35 @@ async def serve(
         await asyncio.get_running_loop().create_future()
     finally:
         await runner.cleanup()
+
+
+def policy_middleware(
+    policy: RequestAuthorizer,
+) -> Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]:
+    """Return middleware for ``web.Application(middlewares=[…])`` that asks a policy before each handler.
+
+    ``policy`` is a ``PolicyFile`` or a ``Policy``; the newest decides. Refusals are answered with 403 and a problem
+    document that tells nothing; the reason goes to this module's logger. Give it first, so that nothing runs before it.
+    A websocket is judged as the GET that opens it. Not judged again: a websocket or a response that lives on while the
+    policy changes; close those from ``PolicyFile.subscribe``, or bound their age.
+
+    Raises:
+        InvalidAuthorizerError: ``policy`` is none.
+
+    """
+    asked = require_request_authorizer(policy)
+
+    @web.middleware
+    async def judge(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        try:
+            peer = peer_spiffe_id(request)
+            authorize_request(asked, peer, Request.http(request.method, request.path, request.raw_path))
+        except SpiffeError as refusal:
+            logger.warning("Request refused: %s path=%r", refusal, request.path)
+            return web.Response(status=403, body=PROBLEM, content_type=PROBLEM_TYPE)
+        return await handler(request)
+
+    return judge
 
 
 def peer_spiffe_id(

@@ -6,7 +6,8 @@ websocket, as it was verified in the handshake, never from a header::
     scope["extensions"]["spiffe"] = {"peer": SpiffeID | None}
     scope["extensions"]["tls"] = {"client_cert_chain": [...], "tls_version": ..., ...}
 
-:func:`peer_spiffe_id` reads it in a handler; :class:`RouteAuthorizationMiddleware` decides before the handler runs.
+:func:`peer_spiffe_id` reads it in a handler; :class:`RouteAuthorizationMiddleware` (routes in code) and
+:class:`PolicyMiddleware` (a policy, mostly from a file) decide before the handler runs.
 Behind a proxy, :class:`TrustedFrontMiddleware` adds ``"forwarded": ForwardedPeer | None``, for
 :func:`forwarded_peer`.
 """
@@ -15,6 +16,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
+from authsec_sdk import authz
+from authsec_sdk.authz import Request, RequestAuthorizer, require_request_authorizer
 from authsec_sdk.errors import CallerError, NoIdentityError, SpiffeError
 from authsec_sdk.integrations._routes import PROBLEM, PROBLEM_TYPE, Route, authorize_request, require_routes
 from authsec_sdk.integrations.trusted_front import ForwardedPeer, TrustedFronts, without_forwarded
@@ -22,6 +25,7 @@ from authsec_sdk.spiffe import SpiffeID
 
 __all__ = [
     "OnRefused",
+    "PolicyMiddleware",
     "Route",
     "RouteAuthorizationMiddleware",
     "TrustedFrontMiddleware",
@@ -113,6 +117,102 @@ class RouteAuthorizationMiddleware:
             await _refuse(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+class PolicyMiddleware:
+    """Ask a policy before the application, for each request and each websocket, and again whenever it has changed.
+
+    ``policy`` is a :class:`~authsec_sdk.policyfile.PolicyFile`, a :class:`~authsec_sdk.authz.Policy`, or what else
+    decides on requests. The newest policy also judges each further message of a request or websocket that lives on:
+    refused, nothing more passes in either direction, and a websocket is closed with 1008. A websocket is judged as the
+    GET that opens it. Refusals are answered and told as :class:`RouteAuthorizationMiddleware` does.
+
+    Raises:
+        InvalidAuthorizerError: ``policy`` is none.
+
+    """
+
+    def __init__(self, app: ASGIApp, policy: RequestAuthorizer, *, on_refused: OnRefused | None = None) -> None:
+        self._app = app
+        self._policy = require_request_authorizer(policy)
+        self._on_refused = on_refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        peer: SpiffeID | None = None
+        try:
+            peer = peer_spiffe_id(scope)
+            generation = self._policy.generation  # before it is asked: a change meanwhile is then seen
+            request = _asked(scope)
+            authz.authorize_request(self._policy, peer, request)
+        except SpiffeError as refusal:
+            _tell(self._on_refused, peer, scope["path"], refusal)
+            await _refuse(scope, receive, send)
+            return
+
+        def judge_again() -> None:
+            nonlocal generation
+            newest = self._policy.generation
+            if newest == generation:
+                return
+            try:
+                authz.authorize_request(self._policy, peer, request)
+            except SpiffeError as refusal:
+                _tell(self._on_refused, peer, scope["path"], refusal)
+                raise
+            generation = newest
+
+        live = _Live(scope, receive, send, judge_again)
+        await self._app(scope, live.receive, live.send)
+
+
+class _Live:
+    """The two ends of a request that lives on, as the application has them while its peer is accepted."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, judge_again: Callable[[], None]) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._judge_again = judge_again
+        self._started = False
+        self._ended = False
+
+    async def receive(self) -> Message:
+        message = {} if self._ended else await self._receive()
+        if not await self._accepted():
+            code = {"code": 1008} if self._scope["type"] == "websocket" else {}
+            return {"type": f"{self._scope['type']}.disconnect", **code}
+        return message
+
+    async def send(self, message: Message) -> None:
+        if not await self._accepted():
+            raise OSError("the peer is not authorized any more")  # as ASGI has it for a client that is gone
+        self._started = True
+        await self._send(message)
+
+    async def _accepted(self) -> bool:
+        if self._ended:
+            return False
+        try:
+            self._judge_again()
+        except SpiffeError:
+            self._ended = True
+            if self._scope["type"] == "websocket":
+                await self._send({"type": "websocket.close", "code": 1008})
+            elif not self._started:
+                await _refuse(self._scope, self._receive, self._send)
+            return False
+        return True
+
+
+def _asked(scope: Scope) -> Request:
+    raw = scope.get("raw_path")
+    return Request.http(
+        str(scope.get("method", "GET")), str(scope["path"]), raw.decode("latin-1") if isinstance(raw, bytes) else None
+    )
 
 
 class TrustedFrontMiddleware:

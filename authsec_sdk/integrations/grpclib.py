@@ -9,16 +9,17 @@ tells either side who the other is. A connection that is open keeps the identiti
 import logging
 import ssl
 from collections.abc import Collection, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import grpclib.client
 import grpclib.server
 from grpclib.const import Status
-from grpclib.events import RecvRequest, listen
+from grpclib.events import RecvMessage, RecvRequest, SendMessage, listen
 from grpclib.exceptions import GRPCError
 
-from authsec_sdk.authz import Authorizer
-from authsec_sdk.errors import CallerError, NoIdentityError, PeerNotAuthorizedError
+from authsec_sdk.authz import Authorizer, RequestAuthorizer
+from authsec_sdk.errors import CallerError, NoIdentityError, PeerNotAuthorizedError, SpiffeError
 from authsec_sdk.integrations._grpc_methods import MethodPolicy
 from authsec_sdk.spiffe import SpiffeID, X509ContextSource
 from authsec_sdk.tls import RejectionHook, mtls_client_context, mtls_server_context
@@ -27,6 +28,8 @@ from authsec_sdk.tls import peer_spiffe_id as _peer_of
 __all__ = ["MTLSServer", "mtls_channel", "peer_spiffe_id"]
 
 logger = logging.getLogger(__name__)
+
+_call: ContextVar[list[Any]] = ContextVar("authsec_grpclib_call")  # peer, method, generation of the policy that judged
 
 
 def mtls_channel(
@@ -59,7 +62,9 @@ class MTLSServer(grpclib.server.Server):
     """A ``grpclib.server.Server`` that listens with mutual TLS only.
 
     ``authorizer`` refuses in the handshake; ``methods`` (``/package.Service/Method``, ``/package.Service/*``, ``/*``)
-    says more for some methods: every pattern that matches must accept, and one must match. ``options`` are grpclib's.
+    says more for some methods: every pattern that matches must accept, and one must match. ``policy`` (a ``Policy`` or
+    ``PolicyFile``) must accept each call too; what it accepts no longer ends when the next message passes. ``options``
+    are grpclib's.
 
     Raises:
         CallerError, InvalidAuthorizerError: the policy is none.
@@ -73,16 +78,20 @@ class MTLSServer(grpclib.server.Server):
         authorizer: Authorizer,
         *,
         methods: Mapping[str, Authorizer] | None = None,
+        policy: RequestAuthorizer | None = None,
         minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
         on_rejected: RejectionHook | None = None,
         **options: Any,
     ) -> None:
         super().__init__(handlers, **options)
-        self._policy = MethodPolicy(authorizer, methods)
+        self._policy = MethodPolicy(authorizer, methods, policy)
         self._context = mtls_server_context(
             source, self._policy.authorizer, minimum_version=minimum_version, alpn=("h2",), on_rejected=on_rejected
         )
         listen(self, RecvRequest, self._decide)
+        if policy is not None:
+            listen(self, RecvMessage, self._judge_again)
+            listen(self, SendMessage, self._judge_again)
 
     async def start(self, host: str | None = None, port: int | None = None, **options: Any) -> None:
         """Listen on ``host`` and ``port``, or on ``sock``; other options are those of grpclib without ``ssl``.
@@ -95,11 +104,30 @@ class MTLSServer(grpclib.server.Server):
         await super().start(host, port, ssl=self._context, **options)
 
     async def _decide(self, event: RecvRequest) -> None:
+        generation = self._policy.generation  # before it is asked: a change meanwhile is then seen
         try:
-            self._policy.authorize(peer_spiffe_id(event), event.method_name)
-        except (PeerNotAuthorizedError, NoIdentityError) as refusal:
-            logger.warning("Call refused: %s method=%s", refusal, event.method_name)
-            raise GRPCError(Status.PERMISSION_DENIED, "the caller is not authorized") from None
+            peer = peer_spiffe_id(event)
+        except NoIdentityError as refusal:
+            raise _refused(refusal, event.method_name) from None
+        self._authorize(peer, event.method_name)
+        _call.set([peer, event.method_name, generation])
+
+    async def _judge_again(self, _event: RecvMessage | SendMessage) -> None:
+        call = _call.get()
+        if (newest := self._policy.generation) != call[2]:
+            self._authorize(call[0], call[1])
+            call[2] = newest
+
+    def _authorize(self, peer: SpiffeID, method: str) -> None:
+        try:
+            self._policy.authorize(peer, method)
+        except PeerNotAuthorizedError as refusal:
+            raise _refused(refusal, method) from None
+
+
+def _refused(refusal: SpiffeError, method: str) -> GRPCError:
+    logger.warning("Call refused: %s method=%s", refusal, method)
+    return GRPCError(Status.PERMISSION_DENIED, "the caller is not authorized")
 
 
 def peer_spiffe_id(call: Any) -> SpiffeID:
