@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from authsec_sdk.authz import Authorizer
+from authsec_sdk.authz import Authorizer, RequestAuthorizer
 from authsec_sdk.errors import CallerError
 from authsec_sdk.integrations._grpc_callers import (
     AuthContext,
@@ -42,6 +42,7 @@ def mtls_server(
     authorizer: Authorizer,
     *,
     methods: Mapping[str, Authorizer] | None = None,
+    policy: RequestAuthorizer | None = None,
     interceptors: Sequence[grpc.ServerInterceptor] = (),
     options: Options = (),
     on_rejected: RejectionHook | None = None,
@@ -49,7 +50,9 @@ def mtls_server(
 ) -> MTLSServer:
     """Return a `grpc.Server` for `add_mtls_port`, whose handlers run for callers that the policy accepts only.
 
-    `authorizer` says who may call at all; `methods` says more for some methods, as `MethodPolicy` has it. A caller is
+    `authorizer` says who may call at all; `methods` says more for some methods, as `MethodPolicy` has it; `policy`, a
+    `Policy` or `PolicyFile`, must accept each call, too, when it comes (a stream that lives on is not judged again: let
+    `PolicyFile.subscribe` end it, or `grpc.max_connection_age_grace_ms` bound it). A caller is
     refused when its call comes, with UNAUTHENTICATED or PERMISSION_DENIED, and told nothing else; each refusal goes to
     the log and to `on_rejected`. Calls that come over an open connection are judged anew, by the newest bundles; how
     long a connection lives is `grpc.max_connection_age_ms` of `options`, 30 minutes unless given. `interceptors` run
@@ -58,8 +61,7 @@ def mtls_server(
     Raises:
         CallerError, InvalidAuthorizerError: the policy is none.
     """
-    policy = MethodPolicy(authorizer, methods)
-    verifier = CallerVerifier(source, policy, on_rejected)
+    verifier = CallerVerifier(source, MethodPolicy(authorizer, methods, policy), on_rejected)
     inner = grpc.server(
         thread_pool, interceptors=[_Interceptor(verifier), *interceptors], options=_all(options), **more
     )
@@ -71,6 +73,7 @@ def mtls_aio_server(
     authorizer: Authorizer,
     *,
     methods: Mapping[str, Authorizer] | None = None,
+    policy: RequestAuthorizer | None = None,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     options: Options = (),
     on_rejected: RejectionHook | None = None,
@@ -81,8 +84,7 @@ def mtls_aio_server(
     Raises:
         CallerError, InvalidAuthorizerError: the policy is none.
     """
-    policy = MethodPolicy(authorizer, methods)
-    verifier = CallerVerifier(source, policy, on_rejected)
+    verifier = CallerVerifier(source, MethodPolicy(authorizer, methods, policy), on_rejected)
     inner = grpc.aio.server(interceptors=[_AioInterceptor(verifier), *interceptors], options=_all(options), **more)
     return MTLSAioServer(inner, CredentialsFollower(source), verifier)
 
