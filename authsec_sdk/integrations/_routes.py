@@ -152,6 +152,7 @@ def authorize_forwarded(authorizer: Authorizer, forwarded: ForwardedPeer | None)
 
 
 def _plain(path: str) -> bool:
-    """Tell whether a path reads one way only; one trailing slash is fine."""
+    """Tell whether a path reads one way only; one trailing slash is fine. U+FFFD stands for what was not UTF-8."""
     segments = path.split("/")[1:]
-    return "\\" not in path and not any(s in (".", "..") for s in segments) and "" not in segments[:-1]
+    odd = "\\" in path or "\ufffd" in path or any(s in (".", "..") for s in segments)
+    return not odd and "" not in segments[:-1]
