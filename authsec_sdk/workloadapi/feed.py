@@ -175,7 +175,8 @@ class Feed(ABC, Generic[_Value]):
     def _tell(self, event: Event) -> None:
         if self.observer is not None:
             with at_fork.delayed():  # a lock of the observer's, held here, would stay locked in the child
-                tell(self.observer, event)
+                if not self.closed or isinstance(event, SourceClosed):  # which is the last one
+                    tell(self.observer, event)
 
 
 def context_identity(context: X509Context | None) -> tuple[SpiffeID | None, str | None, datetime | None]:
