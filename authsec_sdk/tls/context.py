@@ -155,7 +155,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         owner: Any = None,
         session: ssl.SSLSession | None = None,
     ) -> HandshakeGate:
-        generation, inner = self._begin(owner, session)
+        generation, inner = self._begin(owner, session, server_hostname)
         session = None if generation.sessions is None else generation.sessions.take(server_hostname)
         raw = inner._wrap_bio(incoming, outgoing, server_side, server_hostname, owner=owner, session=session)
         return HandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
@@ -169,12 +169,14 @@ class SpiffeSSLContext(ssl.SSLContext):
         owner: Any = None,
         session: ssl.SSLSession | None = None,
     ) -> HandshakeGate:
-        generation, inner = self._begin(owner, session)
+        generation, inner = self._begin(owner, session, server_hostname)
         session = None if generation.sessions is None else generation.sessions.take(server_hostname)
         raw = inner._wrap_socket(sock, server_side, server_hostname, owner=owner, session=session)
         return SharedHandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
-    def _begin(self, owner: Any, session: object) -> tuple[Generation, Any]:
+    def _begin(self, owner: Any, session: object, server_hostname: str | None) -> tuple[Generation, Any]:
+        if self.role.checks_hostname and not server_hostname:  # `ssl` asks that of sockets, and not of SSLObject
+            raise ContextSettingError("a web server is known by its host name: server_hostname must name it")
         if session is not None:
             raise ContextSettingError("a SPIFFE context resumes no session: every connection verifies its peer anew")
         if not isinstance(owner, _CONNECTIONS):

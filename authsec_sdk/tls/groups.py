@@ -7,20 +7,25 @@ OpenSSL 3.5 and later offer hybrid groups with ML-KEM first by default; nothing 
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from collections.abc import Callable
+from typing import Final
 
 from authsec_sdk.tls.errors import ContextSettingError
 
 __all__ = ["apply_groups"]
 
 
-def apply_groups(context: ssl.SSLContext, groups: str) -> None:
+_choose: Final[Callable[[ssl.SSLContext, str], None] | None] = getattr(ssl.SSLContext, "set_groups", None)
+
+
+def apply_groups(
+    context: ssl.SSLContext, groups: str, *, choose: Callable[[ssl.SSLContext, str], None] | None = _choose
+) -> None:
     """Offer and accept these groups alone on a context: names with colons between them, the preferred one first.
 
     Raises:
         ContextSettingError: this Python cannot set that, or its OpenSSL does not know a name.
     """
-    choose: Any = getattr(ssl.SSLContext, "set_groups", None)
     try:
         if choose is not None:
             choose(context, groups)

@@ -75,6 +75,24 @@ def test_what_openssl_refuses_is_a_refusal_like_others(world, shake, foreign):
     assert server.rejections == 2
 
 
+def test_the_id_that_a_refused_server_claims_is_told(world, shake, foreign, caplog):
+    """OpenSSL keeps the chain of a server which it refused, and none of a client: the ID is claimed, and unproven."""
+    told = []
+    client = world.client(on_rejected=told.append)
+    impostor = foreign(TestCA("a.test").credential("/server"), server=True)
+    error = shake(impostor, client).client_error
+    assert isinstance(error.reason, UntrustedPeerError)
+    assert str(error.spiffe_id) == str(told[0].spiffe_id) == "spiffe://a.test/server"
+    assert "spiffe_id=spiffe://a.test/server" in caplog.text
+    for nameless in (
+        TestCA("a.test").credential("/server", uris=()),
+        TestCA("a.test").credential("/server", uris=("https://x\n.test",)),
+    ):
+        error = shake(foreign(nameless, server=True), client).client_error
+        assert isinstance(error, PeerVerificationError)
+        assert error.spiffe_id is None
+
+
 def test_a_failure_that_is_not_the_peers_identity_is_not_called_one(world, shake, foreign):
     server = world.server()
     old = foreign(world.client_source.x509_context.svid)
