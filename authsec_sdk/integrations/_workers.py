@@ -75,18 +75,15 @@ def listening(
     """
     with contextlib.ExitStack() as stack:
         if fd is not None:
-            sockets = [socket.socket(fileno=os.dup(fd))]
+            sockets = [stack.enter_context(socket.socket(fileno=os.dup(fd)))]
         elif uds is not None:
-            sockets = [_unix(uds)]
-            stack.callback(Path(uds).unlink, missing_ok=True)
+            sockets = [_unix(uds, stack)]
         else:
-            sockets = list(_tcp(host, port))
-        for one in sockets:
-            stack.enter_context(one)
+            sockets = list(_tcp(host, port, stack))
         yield sockets
 
 
-def _unix(path: str) -> socket.socket:
+def _unix(path: str, stack: contextlib.ExitStack) -> socket.socket:
     mode = 0o666  # the handshake decides who gets in
     with contextlib.suppress(FileNotFoundError):
         status = Path(path).stat()
@@ -94,19 +91,20 @@ def _unix(path: str) -> socket.socket:
             raise FileExistsError(f"{path} is there, and is no socket")
         mode = stat.S_IMODE(status.st_mode)
         Path(path).unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     listener.bind(path)
+    stack.callback(Path(path).unlink, missing_ok=True)
     Path(path).chmod(mode)
     return listener
 
 
-def _tcp(host: str | None, port: int) -> Iterator[socket.socket]:
+def _tcp(host: str | None, port: int, stack: contextlib.ExitStack) -> Iterator[socket.socket]:
     # With the protocol's number, or asyncio leaves Nagle's algorithm on for accepted connections.
     found = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
     )
     for family, kind, protocol, _, address in dict.fromkeys(found):
-        listener = socket.socket(family, kind, protocol)
+        listener = stack.enter_context(socket.socket(family, kind, protocol))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -27,7 +27,6 @@ from reporting import hit
 
 def app(environ, start_response):
     hit()
-    pid = f"{os.getpid()} {id(app)}"
     body = str(peer_spiffe_id(environ)).encode()
     start_response("200 OK", [("Content-Length", str(len(body))), ("X-Pid", str(os.getpid()))])
     return [body]

@@ -9,11 +9,10 @@ from typing import Any
 from authsec_sdk.spiffe import X509Context
 from authsec_sdk.workloadapi import X509Source
 
-_socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-
 
 def report(kind: str, value: Any = None) -> None:
-    _socket.sendto(pickle.dumps((kind, os.getpid(), value)), os.environ["REPORTS"])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(pickle.dumps((kind, os.getpid(), value)), os.environ["REPORTS"])
 
 
 def on_rejected(rejection: Any) -> None:
