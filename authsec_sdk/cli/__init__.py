@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from authsec_sdk.cli import doctor, fetch, inspect, postgres, run, serve, watch
+from authsec_sdk.cli import doctor, fetch, inspect, policy, postgres, run, serve, watch
 from authsec_sdk.cli.output import printable
 from authsec_sdk.errors import NotReadyError, SpiffeError, UnavailableError
 
@@ -16,6 +16,7 @@ _EXAMPLES = """examples:
   authsec watch                                    a line at each rotation, until interrupted
   authsec inspect peer.pem --bundle bundle.pem --trust-domain example.org
   authsec doctor                                   what is wrong, and who has to act
+  authsec policy check policy.yaml                 every error in a policy, with its line and key
   authsec postgres --help                          SPIFFE IDs as PostgreSQL roles
 
 exit codes: 0 done, 1 refused or wrong, 2 wrong use, 3 no agent or no answer in time, 130 interrupted
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="authsec", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (fetch, watch, inspect, doctor, run, serve, postgres):
+    for command in (fetch, watch, inspect, doctor, run, serve, policy, postgres):
         command.register(commands)
     options = parser.parse_args(arguments)
     try:

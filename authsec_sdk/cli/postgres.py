@@ -6,6 +6,8 @@ import json
 import pwd
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +25,10 @@ from authsec_sdk.cli.postgres_lines import (
     settings_lines,
     still_registered,
 )
+from authsec_sdk.cli.postgres_policy import policy_mappings
 from authsec_sdk.cli.postgres_server import BUNDLE_FILE, SVID_FILE, DataDirectory
 from authsec_sdk.errors import ConfigurationError, RetryableError, SpiffeError, UnavailableError
+from authsec_sdk.policyfile import PolicyFile
 from authsec_sdk.spiffe import SpiffeID, X509Context
 from authsec_sdk.workloadapi import X509Source
 
@@ -66,7 +70,7 @@ def register(commands: Any) -> None:
 
     ident = actions.add_parser("ident", help="print the lines for pg_ident.conf")
     _add_map(ident)
-    ident.add_argument("mappings", nargs="+", metavar="WHO=ROLE")
+    _add_mappings(ident)
     ident.set_defaults(run=run_ident)
 
     certificate = actions.add_parser("certificate", help="keep the server's certificate the newest SVID")
@@ -86,7 +90,7 @@ def register(commands: Any) -> None:
     keep.add_argument("--psql", metavar="PATH", help="what ends sessions (default: psql on PATH)")
     keep.add_argument("--username", metavar="ROLE", help="a superuser for psql (default: the data directory's owner)")
     keep.add_argument("--keep-sessions", action="store_true", help="let sessions of removed workloads go on")
-    keep.add_argument("mappings", nargs="+", metavar="WHO=ROLE")
+    _add_mappings(keep)
     keep.set_defaults(run=run_map)
 
 
@@ -99,6 +103,12 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
         help="id: SPIFFE IDs, by the subject's x500UniqueIdentifier (SPIRE's CredentialComposer uniqueid); "
         "dns: the first DNS name of the entry, which is the CN",
     )
+
+
+def _add_mappings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mappings", nargs="*", metavar="WHO=ROLE")
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="a policy document that says it, instead")
+    parser.add_argument("--for-database", metavar="NAME", help="of which database the policy is asked")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +129,8 @@ def run_hba(options: argparse.Namespace) -> int:
 
 def run_ident(options: argparse.Namespace) -> int:
     """Print the lines for pg_ident.conf."""
-    return _print(ident_lines(options.map, [parse_mapping(text, options.by) for text in options.mappings]))
+    with _mappings(options) as mappings:
+        return _print(ident_lines(options.map, mappings()))
 
 
 def run_certificate(options: argparse.Namespace) -> int:
@@ -143,28 +154,45 @@ def run_certificate(options: argparse.Namespace) -> int:
 
 def run_map(options: argparse.Namespace) -> int:
     """Keep the map in step, until interrupted or once."""
-    keeper = _MapKeeper(options)
-    unreachable = ""
-    while True:
-        try:
-            keeper.step(asyncio.run(_registered(options.server_socket, keeper.mappings)))
-            unreachable = ""
-        except RetryableError as error:
+    with _mappings(options) as newest:
+        keeper = _MapKeeper(options, newest())
+        complaint = ""
+        while True:
+            try:
+                keeper.mappings = newest()
+                keeper.step(asyncio.run(_registered(options.server_socket, keeper.mappings)))
+                complaint = ""
+            except (RetryableError, ConfigurationError) as error:
+                if options.once or not (options.policy or isinstance(error, RetryableError)):
+                    raise
+                if str(error) != complaint:  # the map stays as it is: SVIDs that are not renewed end anyway
+                    sys.stderr.write(f"authsec: {error}; the map stays as it is\n")
+                complaint = str(error)
             if options.once:
-                raise
-            if str(error) != unreachable:  # the map stays as it is: SVIDs that are not renewed end anyway
-                sys.stderr.write(f"authsec: {error}; the map stays as it is\n")
-            unreachable = str(error)
-        if options.once:
-            return 0
-        time.sleep(options.interval)
+                return 0
+            time.sleep(options.interval)
+
+
+@contextmanager
+def _mappings(options: argparse.Namespace) -> Iterator[Callable[[], tuple[Mapping, ...]]]:
+    """Give what says who may have which role: the arguments, or the newest policy in a file."""
+    if options.policy is None:
+        if not options.mappings or options.for_database is not None:
+            raise ConfigurationError("give WHO=ROLE, or --policy with --for-database")
+        fixed = tuple(parse_mapping(text, options.by) for text in options.mappings)
+        yield lambda: fixed
+        return
+    if options.mappings or options.for_database is None or options.by != "id":
+        raise ConfigurationError("--policy goes with --for-database, and neither with WHO=ROLE nor with --by dns")
+    with PolicyFile(options.policy) as file:
+        yield lambda: policy_mappings(file.policy, options.for_database)
 
 
 class _MapKeeper:
     """The map as it was written last, and whose sessions are still to be ended."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.mappings = tuple(parse_mapping(text, options.by) for text in options.mappings)
+    def __init__(self, options: argparse.Namespace, mappings: tuple[Mapping, ...]) -> None:
+        self.mappings = mappings
         self._options = options
         self._directory = DataDirectory(options.data)
         # All at first: who ran before may have been stopped between writing the map and ending sessions.
