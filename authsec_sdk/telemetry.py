@@ -66,9 +66,9 @@ class HandshakeCompleted:
 class Rejection:
     """A peer that was refused, for the operator. Nothing of it reaches the peer.
 
-    `spiffe_id` is the ID that its certificate claims, None if none could be read: of a client whose chain OpenSSL itself
-    refused, nothing is kept. It is proven only where `reason` is a `PeerNotAuthorizedError`. `role` is ours: client or
-    server.
+    `spiffe_id` is the ID that its certificate claims, None if none could be read: OpenSSL keeps nothing of a client
+    whose chain it refused itself. It is proven only where `reason` is a `PeerNotAuthorizedError`. `role` is ours:
+    client or server.
     """
 
     spiffe_id: SpiffeID | None

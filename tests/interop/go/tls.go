@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 )
 
 func init() {
-	commands["tls-server"] = command{"greet each mutual TLS peer with the ID and serial number it came with", tlsServer}
+	commands["tls-server"] = command{"greet each TLS peer with the ID and serial number it came with, if any", tlsServer}
 	commands["tls-client"] = command{"dial again and again; print who answered, and the greeting", tlsClient}
 }
 
@@ -41,6 +42,39 @@ func spiffeFlags(name string, args []string, more func(*flag.FlagSet)) (*workloa
 	return source, tlsconfig.AuthorizeID(peer), err
 }
 
+// serverConfig is one of go-spiffe's configurations for servers; web is what a web server presents.
+func serverConfig(mode string, source *workloadapi.X509Source, accept tlsconfig.Authorizer, web tlsFlags) (*tls.Config, error) {
+	switch mode {
+	case "mtls":
+		return tlsconfig.MTLSServerConfig(source, source, accept), nil
+	case "tls":
+		return tlsconfig.TLSServerConfig(source), nil
+	case "mtls-web":
+		pair, err := tls.LoadX509KeyPair(*web.cert, *web.key)
+		return tlsconfig.MTLSWebServerConfig(&pair, source, accept), err
+	}
+	return nil, fmt.Errorf("no mode %q", mode)
+}
+
+// clientConfig is one of go-spiffe's configurations for clients; web are the authorities of a web server.
+func clientConfig(mode string, source *workloadapi.X509Source, accept tlsconfig.Authorizer, web tlsFlags) (*tls.Config, error) {
+	switch mode {
+	case "mtls":
+		return tlsconfig.MTLSClientConfig(source, source, accept), nil
+	case "tls":
+		return tlsconfig.TLSClientConfig(source, accept), nil
+	case "mtls-web":
+		pem, err := os.ReadFile(*web.ca)
+		if err != nil {
+			return nil, err
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(pem)
+		return tlsconfig.MTLSWebClientConfig(source, roots), nil
+	}
+	return nil, fmt.Errorf("no mode %q", mode)
+}
+
 // seen is what one side tells of the other.
 type seen struct {
 	Peer   string `json:"peer"`
@@ -50,6 +84,12 @@ type seen struct {
 }
 
 func look(state tls.ConnectionState) seen {
+	if len(state.PeerCertificates) == 0 {
+		return seen{}
+	}
+	if names := state.PeerCertificates[0].DNSNames; len(state.PeerCertificates[0].URIs) == 0 && len(names) > 0 {
+		return seen{Peer: names[0], Serial: state.PeerCertificates[0].SerialNumber.String()}
+	}
 	id, err := spiffetls.PeerIDFromConnectionState(state)
 	if err != nil {
 		return seen{Error: err.Error()}
@@ -58,12 +98,21 @@ func look(state tls.ConnectionState) seen {
 }
 
 func tlsServer(ctx context.Context, args []string) error {
-	source, accept, err := spiffeFlags("tls-server", args, func(*flag.FlagSet) {})
+	var mode *string
+	var web tlsFlags
+	source, accept, err := spiffeFlags("tls-server", args, func(flags *flag.FlagSet) {
+		mode = flags.String("mode", "mtls", "mtls, tls (ask for nothing) or mtls-web (present -cert and -key)")
+		web = addTLSFlags(flags)
+	})
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", tlsconfig.MTLSServerConfig(source, source, accept))
+	config, err := serverConfig(*mode, source, accept, web)
+	if err != nil {
+		return err
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
 		return err
 	}
@@ -93,17 +142,25 @@ func greet(ctx context.Context, conn *tls.Conn, out *json.Encoder) {
 }
 
 func tlsClient(ctx context.Context, args []string) error {
-	var target *string
+	var target, mode, name *string
 	var pause *time.Duration
+	var web tlsFlags
 	source, accept, err := spiffeFlags("tls-client", args, func(flags *flag.FlagSet) {
 		target = flags.String("target", "", "host:port")
 		pause = flags.Duration("pause", 50*time.Millisecond, "between two connections")
+		mode = flags.String("mode", "mtls", "mtls, tls (present nothing) or mtls-web (verify by -ca and -name)")
+		name = flags.String("name", "", "host name that a web server must have")
+		web = addTLSFlags(flags)
 	})
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	config := tlsconfig.MTLSClientConfig(source, source, accept)
+	config, err := clientConfig(*mode, source, accept, web)
+	if err != nil {
+		return err
+	}
+	config.ServerName = *name
 	out := json.NewEncoder(os.Stdout)
 	for ctx.Err() == nil {
 		_ = out.Encode(dial(ctx, *target, config))
