@@ -1,9 +1,11 @@
 """One stream of the Workload API, kept open in the shared thread, and the newest value it has brought."""
 
+import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from authsec_sdk.errors import SpiffeError
@@ -70,13 +72,15 @@ class Dialling:
 class Stream(Generic[_Update, _Value]):
     """Which stream to watch, and what of its messages to keep.
 
-    `take` returns the value of a message, or raises a SpiffeError to refuse it; it runs in the thread.
+    `take` returns the value of a message, or raises a SpiffeError to refuse it; it runs in the thread. Of an `optional`
+    profile an agent may know nothing: one that refuses the call is not asked again (Workload API section 7).
     """
 
     kind: str
     updates: Callable[[Channel, UpdateLimits], AsyncGenerator[_Update | Rejected, None]]
     take: Callable[[_Update], _Value]
     carries_keys: bool = False
+    optional: bool = False
 
 
 class StreamFeed(Feed[_Value], Generic[_Update, _Value]):
@@ -113,6 +117,11 @@ class StreamFeed(Feed[_Value], Generic[_Update, _Value]):
                     case Rejected(error):
                         reporter.rejected(error)
                         self._reject(error)
+                    case Lost(failure, failures) if stream.optional and failure.kind is FailureKind.REFUSED:
+                        final = replace(event, retry_in=math.inf)
+                        reporter.lost(final)
+                        self._lose(SourcePhase.REFUSED, failures, failure.error, final.retry_in)
+                        await asyncio.Event().wait()  # until it is closed: whoever waits or reads starts nothing anew
                     case Lost(failure, failures, retry_in):
                         reporter.lost(event)
                         self._lose(_PHASES[failure.kind], failures, failure.error, retry_in)

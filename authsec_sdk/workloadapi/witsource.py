@@ -29,7 +29,7 @@ class WITSource(WaitingSource[WITSVIDs]):
 
     The agent renews them, and its stream brings each newer one at once; what holds of `X509Source` about outages,
     refused updates, denials, forks and threads holds here. The profile is optional: where an agent lacks it, waiting
-    raises WorkloadAPIError.
+    raises WorkloadAPIError, and the agent is not asked again.
     Not checked: that the SVID has not expired while the agent was away; `status` tells.
 
     Args:
@@ -55,7 +55,7 @@ class WITSource(WaitingSource[WITSVIDs]):
         self.endpoint: Endpoint = resolve_endpoint(address)
         self._feed = _WITFeed(
             Dialling.of(self.endpoint, limits, expected_agent_uid, backoffs),
-            Stream("wit", wit_updates, lambda update: _chosen(update.svids, hint), carries_keys=True),
+            Stream("wit", wit_updates, lambda update: _chosen(update.svids, hint), carries_keys=True, optional=True),
             observer,
         )
         super().__init__(
@@ -122,7 +122,7 @@ class WITBundleSource(WaitingSource[BundleSet[WITBundle]]):
         self._leeway = leeway
         self._feed: StreamFeed[WITBundlesUpdate, BundleSet[WITBundle]] = StreamFeed(
             Dialling.of(self.endpoint, limits, expected_agent_uid, backoffs),
-            Stream("wit bundles", wit_bundle_updates, lambda update: update.bundles),
+            Stream("wit bundles", wit_bundle_updates, lambda update: update.bundles, optional=True),
             observer,
         )
         super().__init__(

@@ -12,7 +12,8 @@ from typing import Any
 import anyio
 import pytest
 
-from authsec_sdk.errors import NotReadyError, SourceClosedError, UnavailableError
+from authsec_sdk.errors import NotReadyError, SourceClosedError, UnavailableError, WorkloadAPIError
+from authsec_sdk.rpc import Status
 from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.telemetry import (
     Event,
@@ -269,6 +270,21 @@ async def test_a_wit_svid_comes_with_its_key_and_is_validated(fake: FakeWorkload
         assert "connected" in repr(theirs)
     with pytest.raises(SourceClosedError):
         theirs.validate(svid.token)
+
+
+@pytest.mark.parametrize("kind", [WITSource, WITBundleSource])
+def test_an_agent_without_the_profile_is_asked_once(kind: Any, fake: FakeWorkloadAPI) -> None:
+    fake.tokens.wit = False
+    source: Any = kind(fake.address, backoffs=AT_ONCE)
+    for _ in range(3):
+        with pytest.raises(WorkloadAPIError) as refusal:
+            source.wait(30)
+        assert refusal.value.status == Status.UNIMPLEMENTED.value
+    time.sleep(0.2)  # twenty times as long as it would wait otherwise
+    assert fake.calls == 1
+    assert source.status.state is SourceState.FAILED
+    source.close()
+    assert source.status.state is SourceState.CLOSED
 
 
 def test_no_wit_svid_with_this_hint(fake: FakeWorkloadAPI) -> None:
