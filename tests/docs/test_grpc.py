@@ -1,4 +1,4 @@
-"""The client in the documentation and the examples for grpcio run against each other."""
+"""The clients in the documentation and the examples for grpcio and grpclib run against the servers in the examples."""
 
 import os
 import re
@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
 
@@ -25,25 +27,27 @@ def listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_examples_and_documentation() -> None:
+@pytest.mark.parametrize(("name", "said_in_page"), [("grpc", "1"), ("grpclib", "SERVING")])
+def test_examples_and_documentation(name: str, said_in_page: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     ca = TestCA("example.org")
-    page = (ROOT / "docs/integrations/grpc.md").read_text()
+    page = (ROOT / f"docs/integrations/{name}.md").read_text()
     [code] = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     with FakeWorkloadAPI() as frontend, FakeWorkloadAPI() as payments:
         frontend.issue(ca, "/frontend")
         payments.issue(ca, "/payments")
-        with start([str(ROOT / "examples/grpc_server.py"), str(port), FRONTEND], payments) as server:
+        with start([str(ROOT / f"examples/{name}_server.py"), str(port), FRONTEND], payments) as server:
             try:
                 deadline = time.monotonic() + 30
                 while not listening(port) and time.monotonic() < deadline:
                     assert server.poll() is None
                     time.sleep(0.05)
-                client = [str(ROOT / "examples/grpc_client.py"), f"127.0.0.1:{port}", PAYMENTS]
+                target = f"127.0.0.1:{port}" if name == "grpc" else str(port)
+                client = [str(ROOT / f"examples/{name}_client.py"), target, PAYMENTS]
                 for run, said in (
                     (client, f"{FRONTEND} called {PAYMENTS}: SERVING"),
-                    (["-c", code.replace("8443", str(port))], f"{PAYMENTS} 1"),
+                    (["-c", code.replace("8443", str(port))], f"{PAYMENTS} {said_in_page}"),
                 ):
                     with start(run, frontend) as process:
                         output, _ = process.communicate(timeout=30)
