@@ -6,13 +6,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from integration_contract.asgi import httpx_caller
 from integration_contract.pair import Pair
+from integration_contract.wsgiref import WsgirefPair
 
 from authsec_sdk.authz import authorize_id, authorize_member_of
 from authsec_sdk.errors import CallerError, InvalidAuthorizerError, NoIdentityError, SpiffeError
@@ -53,39 +52,17 @@ def who(environ: Any, start_response: Any) -> Any:
     return [str(peer_spiffe_id(environ)).encode()]
 
 
-class WsgirefPair(Pair):
-    connect = staticmethod(httpx_caller)
-
-    @contextmanager
-    def serve(self, source: Any, authorizer: Any, on_rejected: Any = None, app: Any = who) -> Iterator[Any]:
-        served = SimpleNamespace(port=0, hits=0)
-
-        def counted(environ: Any, start_response: Any) -> Any:
-            served.hits += 1
-            return app(environ, start_response)
-
-        with make_server(counted, source, authorizer, on_rejected=on_rejected) as server:
-            served.port = server.server_address[1]
-            thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-            thread.start()
-            try:
-                yield served
-            finally:
-                server.shutdown()
-                thread.join()
-
-
 def test_server_contract(server_row: Row) -> None:
-    server_row(WsgirefPair())
+    server_row(WsgirefPair(who))
 
 
 def test_rotation_under_load(load_row: Row) -> None:
-    load_row(WsgirefPair())
+    load_row(WsgirefPair(who))
 
 
 @contextmanager
 def running(world: Any, app: Any) -> Iterator[str]:
-    with WsgirefPair().serve(world.payments, MEMBERS, app=app) as served:
+    with WsgirefPair(app).serve(world.payments, MEMBERS) as served:
         yield f"https://127.0.0.1:{served.port}"
 
 
@@ -252,7 +229,7 @@ def test_malformed_requests_get_an_answer_and_the_server_goes_on(world: Any) -> 
     from authsec_sdk.tls import mtls_client_context
 
     context = mtls_client_context(world.frontend, authorize_id(PAYMENTS))
-    with WsgirefPair().serve(world.payments, MEMBERS) as served:
+    with WsgirefPair(who).serve(world.payments, MEMBERS) as served:
         for sent, answer in ((b"rubbish\r\n\r\n", b"400"), (b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n", b"414")):
             with socket.create_connection(("127.0.0.1", served.port), timeout=20) as plain:
                 with context.wrap_socket(plain) as tls:
