@@ -54,7 +54,7 @@ async def bootstrap_bundle(trust: BootstrapTrust, trust_domain: TrustDomain) -> 
     if trust.url:
         from icp_agent.download import download
 
-        data = await asyncio.to_thread(download, trust.url, maximum=MAXIMUM_BUNDLE_BYTES)
+        data = await download(trust.url, maximum=MAXIMUM_BUNDLE_BYTES)
         origin = trust.url
     else:
         assert trust.path is not None

@@ -26,7 +26,7 @@ _GOODBYE_SECONDS: Final = 1.0
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _TRY_AGAIN: Final = (429, 500, 502, 503, 504)
 _END_OF_CHUNKS: Final = b"\r\n0\r\n\r\n"
-_TYPES: Final = ("text/plain", "application/octet-stream", "binary/octet-stream", "application/x-pem-file")
+_PAGES: Final = ("text/html", "application/xhtml+xml")
 
 _logger = logging.getLogger(__name__)
 
@@ -199,17 +199,13 @@ def _judged(url: str, head: http.client.HTTPResponse, body: bytes, limit: int) -
     coding = head.getheader("Content-Encoding", "identity").strip().lower()
     if coding != "identity":
         raise BundleEndpointError(f"{url} answers in the coding {coding[:40]!r}, which was not asked for")
-    kind = head.getheader("Content-Type")
-    if kind is not None and not _is_data(kind.split(";")[0].strip().lower()):
-        raise BundleEndpointError(f"{url} answers with {kind[:80]!r} and no bundle: is the URL right?")
+    # The standard only recommends application/json, and files are served as all sorts of things; but not as pages.
+    kind = head.getheader("Content-Type", "").split(";")[0].strip().lower()
+    if kind in _PAGES:
+        raise BundleEndpointError(f"{url} answers with a web page ({kind}): is the URL right?")
     if len(body) > limit:
         raise BundleEndpointError(f"the answer has more than {limit} bytes")
     return body
-
-
-def _is_data(kind: str) -> bool:
-    """The standard only recommends application/json, and files are served as all sorts of things; pages are not."""
-    return kind.endswith(("/json", "+json")) or kind in _TYPES
 
 
 def _redirected(url: str, current: SplitResult, head: http.client.HTTPResponse) -> SplitResult:

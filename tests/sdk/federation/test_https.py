@@ -66,7 +66,7 @@ class TestGood:
         assert await get(site(web.server(), answer).url) == b"body"
 
     @pytest.mark.parametrize(
-        "kind", ["application/json", "application/json; charset=utf-8", "application/jwk-set+json", "text/plain"]
+        "kind", ["application/json", "application/json; charset=utf-8", "application/jwk-set+json", "text/plain", "x"]
     )
     async def test_types_of_data(self, site: Make, web: Any, http: Any, get: Any, kind: str) -> None:
         answer = http.always(http.reply(b"body", "200 OK", f"Content-Type: {kind}"))
