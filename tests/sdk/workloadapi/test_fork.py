@@ -378,3 +378,30 @@ def test_a_fork_waits_for_critical_sections_of_other_threads_and_not_for_its_own
         """,
         fake,
     )
+
+
+def test_a_child_inherits_no_lock_that_an_observer_holds(fake: FakeWorkloadAPI) -> None:
+    """As those of prometheus_client: taken for a moment at each event, in the thread of the sources."""
+    run(
+        """
+        lock = threading.Lock()
+        inside, forking = threading.Event(), threading.Event()
+
+        def observer(event):
+            with lock:
+                inside.set()
+                forking.wait(30)
+                time.sleep(0.2)  # the fork is under way, and waits
+
+        with X509Source(address, observer=observer, ready_timeout=None) as source:
+            assert inside.wait(30)
+
+            def child():
+                assert lock.acquire(timeout=10), "held for ever by a thread that is not here"
+
+            forking.set()
+            assert ended(in_child(child)) == 0
+        """,
+        fake,
+        options=("-W", "error"),  # asyncio's debug mode would say that all this is slow
+    )
