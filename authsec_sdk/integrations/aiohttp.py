@@ -24,6 +24,8 @@ from aiohttp.connector import Connection
 from authsec_sdk.authz import Authorizer, Request, RequestAuthorizer, authorize_request, require_request_authorizer
 from authsec_sdk.errors import CallerError, NoIdentityError, SpiffeError
 from authsec_sdk.integrations._routes import PROBLEM, PROBLEM_TYPE
+from authsec_sdk.integrations.asgi import OnRefused
+from authsec_sdk.integrations.trusted_front import ForwardedPeer, TrustedFronts, without_forwarded
 from authsec_sdk.spiffe import SpiffeID, X509ContextSource
 from authsec_sdk.tls import RejectionHook, SpiffeSSLContext, mtls_client_context, mtls_server_context
 from authsec_sdk.tls import peer_spiffe_id as _peer_of
@@ -35,11 +37,13 @@ __all__ = [
     "InsecureURLError",
     "MTLSConnector",
     "MTLSResponse",
+    "forwarded_peer",
     "mtls_session",
     "mtls_site",
     "peer_spiffe_id",
     "policy_middleware",
     "serve",
+    "trusted_front_middleware",
 ]
 
 # Each of these would make connections of its own, beside the connector that holds the policy, or hide who answered.
@@ -47,6 +51,9 @@ _NOT_THE_SESSIONS = ("connector", "proxy", "proxy_auth", "request_class", "respo
 _NOT_THE_CONNECTORS = ("fingerprint", "ssl", "ssl_context", "verify_ssl")
 _NOT_THE_SITES = ("ssl_context",)
 _SECURE = ("https", "wss")
+
+# Since 3.14 aiohttp warns of keys that are texts.
+_FORWARDED: Any = web.RequestKey("_FORWARDED", object) if hasattr(web, "RequestKey") else "authsec.forwarded"
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -237,6 +244,55 @@ def peer_spiffe_id(
             "mtls_site()"
         )
     return peer
+
+
+def trusted_front_middleware(
+    fronts: TrustedFronts, *, on_refused: OnRefused | None = None
+) -> Callable[[web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]]:
+    """Return a middleware of ``aiohttp.web`` that reads from named fronts which client they speak for.
+
+    Make it the first one: ``web.Application(middlewares=[trusted_front_middleware(fronts), …])``. The peer of the
+    connection stays the peer (:func:`peer_spiffe_id`); the client is another value (:func:`forwarded_peer`). The header
+    never reaches a handler. A front that says what cannot be believed is answered with 403, a connection whose peer is
+    not known too; the reason goes to this module's logger at WARNING and to ``on_refused``.
+    """
+
+    @web.middleware
+    async def read(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        peer: SpiffeID | None = None
+        try:
+            peer = peer_spiffe_id(request)
+            forwarded = fronts.read(peer, request.raw_headers)
+        except SpiffeError as refusal:
+            logger.warning("Request refused: %s peer=%s path=%r", refusal, peer, request.path)
+            if on_refused is not None:
+                on_refused(peer, request.path, refusal)
+            return web.Response(status=403, body=PROBLEM, content_type=PROBLEM_TYPE)
+        told = request.clone(headers=without_forwarded(request.headers.items()))
+        told[_FORWARDED] = forwarded
+        return await handler(told)
+
+    return read
+
+
+def forwarded_peer(request: web.BaseRequest) -> ForwardedPeer:
+    """Return the client that the peer of the connection, a trusted front, speaks for.
+
+    Raises:
+        NoIdentityError: the peer is no trusted front, or its client presented no certificate.
+        CallerError: no :func:`trusted_front_middleware` is in front of this handler.
+
+    """
+    if _FORWARDED not in request:
+        raise CallerError(
+            "nothing is read from trusted fronts here: add trusted_front_middleware(…) to the application"
+        )
+    forwarded = request[_FORWARDED]
+    if not isinstance(forwarded, ForwardedPeer):
+        raise NoIdentityError("no trusted front speaks for a client here")
+    return forwarded
 
 
 def _refuse(options: Mapping[str, Any], foreign: tuple[str, ...]) -> None:

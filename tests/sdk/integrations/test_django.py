@@ -47,7 +47,8 @@ def who(request: HttpRequest) -> HttpResponse:
 
 
 def tells(request: HttpRequest) -> HttpResponse:
-    seen = [name for name in (*request.META, *request.headers) if "forwarded" in name.lower()]
+    names = (*request.META, *request.headers)
+    seen = [name for name in names if "forwarded-client" in name.lower().replace("_", "-")]
     client = request.spiffe_client
     return JsonResponse({"peer": str(request.spiffe_peer), "client": client and str(client.spiffe_id), "seen": seen})
 
