@@ -21,12 +21,14 @@ from authsec_sdk.authz import (
 from authsec_sdk.cli.output import add_output, show
 from authsec_sdk.cli.parsing import add_socket
 from authsec_sdk.errors import ConfigurationError
+from authsec_sdk.policyfile import PolicyFile, load_policy
 from authsec_sdk.workloadapi import X509Source
 
 _EXAMPLES = """examples:
   authsec serve app:app --allow spiffe://example.org/frontend --port 8443
   authsec serve app:app --allow 'spiffe://example.org/ns/*/sa/web' --host 0.0.0.0 --port 8443 --workers 4
   authsec serve app:make_app --factory --allow-trust-domain example.org --reload
+  authsec serve app:app --policy policy.yaml --port 8443
   authsec serve app:app --allow spiffe://example.org/frontend --uds /run/app.sock --output json
 
 The application reads its caller from the scope:
@@ -56,6 +58,7 @@ def register(commands: Any) -> None:
     callers.add_argument(
         "--allow-trust-domain", action="append", default=[], metavar="NAME", help="every member of a trust domain"
     )
+    callers.add_argument("--policy", metavar="FILE", help="a policy document: who may connect, and make which request")
     callers.add_argument("--unsafe-allow-any", action="store_true", help="whoever has an identity that we can verify")
     address = parser.add_argument_group("where to listen")
     address.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1")
@@ -96,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
         uvicorn.run(
             options.app,
             authorizer,
+            policy=None if options.policy is None else functools.partial(PolicyFile, options.policy),
             source=functools.partial(X509Source, options.socket, ready_timeout=options.timeout),
             workers=options.workers,
             reload=options.reload,
@@ -119,24 +123,30 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _authorizer(options: argparse.Namespace) -> Authorizer:
+def _authorizer(options: argparse.Namespace) -> Authorizer | None:
+    """Return whom the options name; None where a policy says it."""
     allowed: list[Authorizer] = [authorize_path(text) if "*" in text else authorize_id(text) for text in options.allow]
     allowed += [authorize_member_of(name) for name in options.allow_trust_domain]
+    if options.policy is not None:
+        if allowed or options.unsafe_allow_any:
+            options.usage_error("--policy says who may call: leave out the callers you name beside it")
+        load_policy(options.policy)  # so that what is wrong with it is said here, once
+        return None
     if options.unsafe_allow_any:
         if allowed:
             options.usage_error("--unsafe-allow-any lets in everybody: leave it out, or the callers you name")
         return unsafe_authorize_any()
     if not allowed:
-        options.usage_error("say who may call: --allow SPIFFE_ID or --allow-trust-domain NAME")
+        options.usage_error("say who may call: --allow SPIFFE_ID, --allow-trust-domain NAME or --policy FILE")
     return allowed[0] if len(allowed) == 1 else any_of(*allowed)
 
 
-def _tell(options: argparse.Namespace, authorizer: Authorizer, urls: Sequence[str]) -> None:
+def _tell(options: argparse.Namespace, authorizer: Authorizer | None, urls: Sequence[str]) -> None:
     """Say where it listens; standard output holds nothing else, so that scripts can wait for this line."""
     facts: dict[str, object] = {
         "serving": options.app,
         "urls": list(urls),
-        "accepts": str(authorizer),
+        "accepts": f"whom {options.policy} allows something" if authorizer is None else str(authorizer),
         "workers": options.workers,
         "pid": os.getpid(),
     }

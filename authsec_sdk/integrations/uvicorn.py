@@ -11,6 +11,7 @@ that no key crosses from one to another.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -23,11 +24,12 @@ import anyio
 import uvicorn
 import uvicorn.supervisors
 
-from authsec_sdk.authz import Authorizer, require_authorizer
+from authsec_sdk.authz import Authorizer, RequestAuthorizer, all_of, require_authorizer
 from authsec_sdk.errors import CallerError
 from authsec_sdk.integrations._asgi_peer import WithPeer
 from authsec_sdk.integrations._workers import Supervisor, listening, told_to_stop, where
-from authsec_sdk.integrations.asgi import ASGIApp
+from authsec_sdk.integrations.asgi import ASGIApp, PolicyMiddleware
+from authsec_sdk.policyfile import PolicyFile
 from authsec_sdk.spiffe import X509ContextSource
 from authsec_sdk.tls import RejectionHook, mtls_server_context
 from authsec_sdk.workloadapi import X509Source
@@ -63,6 +65,7 @@ class MTLSConfig(uvicorn.Config):
 
     ``options`` are uvicorn's own (``host``, ``port``, ``uds``, ``http``, ``log_level``, …) without those that say which
     certificates to use. ``proxy_headers`` is off unless asked for: a header must not say who the caller is.
+    ``policy`` is asked for each request, as :class:`authsec_sdk.integrations.asgi.PolicyMiddleware` does.
     An ordinary ``uvicorn.Server`` takes it too, but does not know ``handshake_timeout``.
 
     Raises:
@@ -80,8 +83,10 @@ class MTLSConfig(uvicorn.Config):
         minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
         on_rejected: RejectionHook | None = None,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        policy: RequestAuthorizer | None = None,
         **options: Any,
     ) -> None:
+        self._policy = policy
         if foreign := sorted(set(options) & set(_OUR_OPTIONS)):
             raise CallerError(
                 f"{', '.join(foreign)}: not taken here; certificates, keys and trust come from the source; "
@@ -99,6 +104,8 @@ class MTLSConfig(uvicorn.Config):
     def load(self) -> None:
         """Load as uvicorn does, then make each connection carry its peer into the scope."""
         super().load()
+        if self._policy is not None:
+            self.loaded_app: Any = PolicyMiddleware(self.loaded_app, self._policy)
         carry_peers(self)
 
 
@@ -178,8 +185,9 @@ async def serve(app: ASGIApp | str, source: X509ContextSource, authorizer: Autho
 
 def run(
     app: ASGIApp | str,
-    authorizer: Authorizer,
+    authorizer: Authorizer | None = None,
     *,
+    policy: Callable[[], PolicyFile] | None = None,
     source: Callable[[], X509Source] = X509Source,
     workers: int = 1,
     reload: bool = False,
@@ -193,8 +201,10 @@ def run(
     """Serve an application over mutual TLS with several processes, or reloading, until told to stop.
 
     ``source`` makes the source of a process, and is called in each: a class or function, or ``functools.partial`` of
-    one. With several workers, or ``reload``, ``app`` is ``"module:name"``, and what is given must be found by its name
-    in a new process: authorizers of :mod:`authsec_sdk.authz` are, a lambda is not. A worker that ends is replaced;
+    one. So does ``policy``: ``functools.partial(PolicyFile, "policy.yaml")`` decides who connects, and on each request;
+    where an ``authorizer`` is given too, both must accept. With several workers, or ``reload``, ``app`` is
+    ``"module:name"``, and what is given must be found by its name in a new process: authorizers of
+    :mod:`authsec_sdk.authz` are, a lambda is not. A worker that ends is replaced;
     SIGHUP replaces all, one by one; SIGINT and SIGTERM end them gracefully. ``on_started`` hears the URLs once all
     accept. ``options`` are those of :class:`MTLSConfig`, and ``reload_dirs``, ``reload_includes``, ``reload_excludes``
     and ``reload_delay``.
@@ -206,13 +216,14 @@ def run(
         OSError: the address cannot be had.
 
     """
-    authorizer = require_authorizer(authorizer)
+    if authorizer is not None or policy is None:
+        authorizer = require_authorizer(authorizer)
     reloading = {name: options.pop(name) for name in _RELOAD_OPTIONS if name in options}
     if workers < 1 or (reload and workers > 1):
         raise CallerError(f"workers={workers}, reload={reload}: at least one worker, and exactly one to reload")
     if (reload or workers > 1) and not isinstance(app, str):
         raise CallerError("give the application as 'module:name': other processes cannot get this object")
-    serving = _Serving(app, authorizer, source, options)
+    serving = _Serving(app, authorizer, policy, source, options)
     with listening(host, port, uds=uds, fd=fd) as sockets:
         urls = [where(listener) for listener in sockets]
 
@@ -252,14 +263,19 @@ class _Serving:
     """What a process needs to serve: how to get an identity, and never one."""
 
     app: ASGIApp | str
-    authorizer: Authorizer
+    authorizer: Authorizer | None
+    policy: Callable[[], PolicyFile] | None
     source: Callable[[], X509Source]
     options: Mapping[str, Any]
 
     def __call__(self, sockets: list[socket.socket] | None, started: Callable[[], None] = lambda: None) -> None:
         """Serve in this process until told to stop, with a source of its own."""
-        with told_to_stop(), self.source() as source:
-            config = MTLSConfig(self.app, source, self.authorizer, **self.options)
+        with told_to_stop(), contextlib.ExitStack() as stack:
+            policy = None if self.policy is None else stack.enter_context(self.policy())
+            accepting = [] if self.authorizer is None else [self.authorizer]
+            accepting += [] if policy is None else [policy.authorizer]
+            source = stack.enter_context(self.source())
+            config = MTLSConfig(self.app, source, all_of(*accepting), policy=policy, **self.options)
             _TellingServer(config, started).run(sockets)
 
 

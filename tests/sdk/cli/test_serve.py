@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +105,45 @@ def test_serve(ca: TestCA, agent: FakeWorkloadAPI, folder: Path, arguments: list
     assert '"GET / HTTP/1.1" 200' in log
 
 
+POLICY = """
+version: 1
+rules:
+  - name: front
+    allow: spiffe://example.org/frontend
+    http: {{methods: [GET], paths: ["{path}"]}}
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_policy_decides_on_each_request(ca: TestCA, agent: FakeWorkloadAPI, folder: Path, workers: str) -> None:
+    policy = folder / "policy.yaml"
+    policy.write_text(POLICY.format(path="/open"))
+    options = ["--port", "0", "--output", "json", "--workers", workers]
+    with authsec(agent, folder, "served:app", "--policy", str(policy), *options) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        assert "policy.yaml" in told["accepts"]
+        url = told["urls"][0]
+        with mtls_client(caller(ca, "/frontend"), authorize_id(PAYMENTS), timeout=20) as client:
+            assert client.get(f"{url}/open").text == f"{FRONTEND} 1"
+            assert client.get(f"{url}/closed").status_code == 403
+            assert client.post(f"{url}/open").status_code == 403
+            changed = folder / "changed.yaml"
+            changed.write_text(POLICY.format(path="/closed"))
+            changed.rename(policy)
+            for _ in range(8):  # whichever worker answers
+                deadline = time.monotonic() + 60
+                while client.get(f"{url}/closed", headers={"connection": "close"}).status_code != 200:
+                    assert time.monotonic() < deadline, "the new policy does not count"
+                    time.sleep(0.02)
+        with mtls_client(caller(ca, "/intruder"), authorize_id(PAYMENTS), timeout=20) as client:
+            with pytest.raises(Exception, match=r"(?i)disconnected|reset|closed|EOF|alert"):
+                client.get(f"{url}/open")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
 def test_who_may_not_call_is_refused_and_named_in_the_log(ca: TestCA, agent: FakeWorkloadAPI, folder: Path) -> None:
     with authsec(agent, folder, "served:app", "--allow", FRONTEND, "--port", "0", "--output", "json") as process:
         assert process.stdout is not None
@@ -155,6 +195,8 @@ def test_what_does_not_start(
         (["served:app"], 2, "say who may call"),
         (["served:app", "--allow", "payments"], 1, "payments"),
         (["served:app", "--unsafe-allow-any", "--allow", FRONTEND], 2, "lets in everybody"),
+        (["served:app", "--policy", "nowhere.yaml"], 3, "nowhere.yaml"),
+        (["served:app", "--policy", "nowhere.yaml", "--allow", FRONTEND], 2, "--policy says who may call"),
         (["served:app", "--allow", FRONTEND, "--workers", "0"], 2, "--workers"),
         (["served:app", "--allow", FRONTEND, "--workers", "2", "--reload"], 2, "--workers"),
     ],
