@@ -1,9 +1,11 @@
 """Following endpoints: what is published, what is kept, and what no endpoint can do."""
 
 import logging
+import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -291,3 +293,30 @@ class TestAsASource:
             await source.aclose()
         assert source.status.closed
         await eventually(lambda: "authsec-sdk-sources" not in [thread.name for thread in threading.enumerate()])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_goes_on_by_itself(make: Make, ours: Any) -> None:
+    """What was known is there at once; news comes by a connection of the child's own, and the parent keeps its."""
+    with make() as source:
+        until(lambda: source.status.of(B).current)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                known = source.trust_bundles.require(B)  # at once, and begins anew
+                attempts = source.status.of(B).attempts
+                until(lambda: source.status.of(B).attempts > attempts and source.status.of(B).current)
+                status = 0 if known.trust_domain == B else 2
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        attempts = source.status.of(B).attempts
+        until(lambda: source.status.of(B).attempts > attempts and source.status.of(B).current)
+
+
+def until(done: Callable[[], Any]) -> None:
+    end = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.005)
