@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 from collections.abc import Mapping
-from typing import Final, TypeAlias, TypeGuard
+from typing import Any, Final, Literal, TypeAlias, TypeGuard
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -20,6 +21,7 @@ __all__ = [
     "check_key_type",
     "format_jwk",
     "is_signature_key",
+    "key_type",
     "parse_jwk",
 ]
 
@@ -47,11 +49,30 @@ class UnknownKeyTypeError(InvalidJWKError):
 
 def is_signature_key(key: object) -> TypeGuard[JWTPublicKey]:
     """Say whether this is a public key of a kind we verify signatures with: RSA, P-256/384/521, Ed25519."""
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return key.curve.name in _CURVE_NAMES
-    if isinstance(key, rsa.RSAPublicKey):
-        return _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS
-    return isinstance(key, ed25519.Ed25519PublicKey)
+    kind, known = key_type(key), _known(key)
+    if kind == "EC":
+        return known.curve.name in _CURVE_NAMES
+    if kind == "RSA":
+        return bool(_MIN_RSA_BITS <= known.key_size <= _MAX_RSA_BITS)
+    return kind == "OKP"
+
+
+def key_type(key: object) -> Literal["EC", "RSA", "OKP"] | None:
+    """Return the `kty` of a public key of a kind we know, whatever its size or curve."""
+    return _key_type(type(key))  # type: ignore[arg-type]  # mypy takes the __hash__ of what the type makes for its own
+
+
+@functools.lru_cache(maxsize=64)  # abstract base classes are slow to ask, and this is asked for each token
+def _key_type(kind: type) -> Literal["EC", "RSA", "OKP"] | None:
+    if issubclass(kind, ec.EllipticCurvePublicKey):
+        return "EC"
+    if issubclass(kind, rsa.RSAPublicKey):
+        return "RSA"
+    return "OKP" if issubclass(kind, ed25519.Ed25519PublicKey) else None
+
+
+def _known(key: object) -> Any:
+    return key
 
 
 def check_key_type(members: Mapping[str, object]) -> str:

@@ -16,7 +16,7 @@ from authsec_sdk.jose import base64url
 from authsec_sdk.jose.fault import InvalidTokenError, TokenFault
 from authsec_sdk.jose.json_object import load_object
 from authsec_sdk.jose.jwk import JWTPublicKey
-from authsec_sdk.jose.keys import ALGORITHMS, SignatureAlgorithm, Signer, algorithms_of, check_signature
+from authsec_sdk.jose.keys import ALGORITHMS, SignatureAlgorithm, Signer, algorithms_of, check_signature_of_own
 
 __all__ = ["MAX_KEY_ID", "MAX_TOKEN_BYTES", "HeaderRules", "UnverifiedJWS", "format_jws", "parse_jws"]
 
@@ -76,7 +76,7 @@ class UnverifiedJWS:
             raise InvalidTokenError(
                 TokenFault.ALGORITHM_NOT_ALLOWED, f"{self.algorithm} is no algorithm for the key that is to verify it"
             )
-        if not check_signature(key, self.algorithm, self._signature, self._signed):
+        if not check_signature_of_own(key, self.algorithm, self._signature, self._signed):
             raise InvalidTokenError(TokenFault.BAD_SIGNATURE, "the signature is wrong")
 
 

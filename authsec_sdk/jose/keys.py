@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from authsec_sdk.errors import CallerError
-from authsec_sdk.jose.jwk import JWTPublicKey, is_signature_key
+from authsec_sdk.jose.jwk import JWTPublicKey, is_signature_key, key_type
 
 __all__ = [
     "ALGORITHMS",
@@ -26,6 +26,7 @@ __all__ = [
     "SigningKey",
     "algorithms_of",
     "check_signature",
+    "check_signature_of_own",
 ]
 
 SignatureAlgorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"]
@@ -39,6 +40,16 @@ _HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = {
 _BY_CURVE: Final[Mapping[str, SignatureAlgorithm]] = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _OF_RSA: Final[frozenset[SignatureAlgorithm]] = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 
+_NONE: Final[frozenset[SignatureAlgorithm]] = frozenset()
+_OF_CURVE: Final = {curve: frozenset({algorithm}) for curve, algorithm in _BY_CURVE.items()}
+_ECDSA: Final[Mapping[str, ec.ECDSA]] = {name: ec.ECDSA(_HASHES[name[2:]]) for name in _BY_CURVE.values()}
+_PADDINGS: Final[Mapping[str, padding.AsymmetricPadding]] = {
+    name: padding.PSS(padding.MGF1(_HASHES[name[2:]]), salt_length=_HASHES[name[2:]].digest_size)
+    if name.startswith("PS")
+    else padding.PKCS1v15()
+    for name in sorted(_OF_RSA)
+}
+
 ALGORITHMS: Final[frozenset[SignatureAlgorithm]] = _OF_RSA | frozenset(_BY_CURVE.values())
 """JWT-SVID section 2.1 and WIT-SVID section 2.3: these and no others; case counts."""
 
@@ -46,10 +57,12 @@ ALGORITHMS: Final[frozenset[SignatureAlgorithm]] = _OF_RSA | frozenset(_BY_CURVE
 def algorithms_of(key: object) -> frozenset[SignatureAlgorithm]:
     """Return the algorithms for a public key; none for kinds of keys that sign no SPIFFE token (Ed25519)."""
     if not is_signature_key(key):
-        return frozenset()
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return frozenset({_BY_CURVE[key.curve.name]})
-    return _OF_RSA if isinstance(key, rsa.RSAPublicKey) else frozenset()
+        return _NONE
+    known: Any = key
+    kind = key_type(key)
+    if kind == "EC":
+        return _OF_CURVE[known.curve.name]
+    return _OF_RSA if kind == "RSA" else _NONE
 
 
 def check_signature(key: JWTPublicKey, algorithm: SignatureAlgorithm, signature: bytes, data: bytes) -> bool:
@@ -58,22 +71,23 @@ def check_signature(key: JWTPublicKey, algorithm: SignatureAlgorithm, signature:
     ECDSA signatures are R and S of full size, one after the other (RFC 7518 section 3.4), PSS salts are as long as the
     hash (section 3.5).
     """
-    if algorithm not in algorithms_of(key):
-        return False
-    digest = _HASHES[algorithm[2:]]
+    return algorithm in algorithms_of(key) and check_signature_of_own(key, algorithm, signature, data)
+
+
+def check_signature_of_own(key: Any, algorithm: SignatureAlgorithm, signature: bytes, data: bytes) -> bool:
+    """As `check_signature`, for who has seen that the algorithm is the key's own. Any other answers nothing."""
+    size = (key.key_size + 7) // 8
     try:
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            size = (key.curve.key_size + 7) // 8
+        if algorithm in _ECDSA:
             if len(signature) != 2 * size:
                 return False
             r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
-            key.verify(encode_dss_signature(r, s), data, ec.ECDSA(digest))
-        elif isinstance(key, rsa.RSAPublicKey):
-            if len(signature) != (key.key_size + 7) // 8:
-                return False
-            key.verify(signature, data, _padding(algorithm, digest), digest)
+            key.verify(encode_dss_signature(r, s), data, _ECDSA[algorithm])
         else:
-            return False
+            if len(signature) != size:
+                return False
+            digest = _HASHES[algorithm[2:]]
+            key.verify(signature, data, _PADDINGS[algorithm], digest)
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -141,10 +155,4 @@ class MemorySigner:
             size = (key.curve.key_size + 7) // 8
             r, s = decode_dss_signature(key.sign(data, ec.ECDSA(digest, deterministic_signing=True)))
             return r.to_bytes(size, "big") + s.to_bytes(size, "big")
-        return key.sign(data, _padding(self.algorithm, digest), digest)
-
-
-def _padding(algorithm: str, digest: hashes.HashAlgorithm) -> padding.AsymmetricPadding:
-    if algorithm.startswith("PS"):
-        return padding.PSS(padding.MGF1(digest), salt_length=digest.digest_size)
-    return padding.PKCS1v15()
+        return key.sign(data, _PADDINGS[self.algorithm], digest)

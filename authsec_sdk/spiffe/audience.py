@@ -27,9 +27,10 @@ def check_audience(audience: Audience) -> tuple[str, ...]:
         InvalidAudienceError: it is a `str`, whose letters would each be a name; is empty, which would mean everybody;
             or holds anything but texts that are not empty.
     """
-    if isinstance(audience, str | bytes):
+    plain = type(audience) is list or type(audience) is tuple
+    if not plain and isinstance(audience, str | bytes):
         raise InvalidAudienceError(f"an audience is a collection of names: write [{audience!r:.200}]")
-    if not isinstance(audience, Collection) or isinstance(audience, Mapping):
+    if not plain and (not isinstance(audience, Collection) or isinstance(audience, Mapping)):
         raise InvalidAudienceError(f"an audience is a collection of names, not {type(audience).__name__}")
     names = tuple(dict.fromkeys(_name(name) for name in audience))
     if not names:
@@ -61,7 +62,7 @@ def match_audience(found: tuple[str, ...], wanted: tuple[str, ...]) -> None:
     Raises:
         InvalidTokenError: it is for others.
     """
-    if not set(found) & set(wanted):
+    if set(found).isdisjoint(wanted):
         raise InvalidTokenError(
             TokenFault.AUDIENCE_MISMATCH,
             f"the token is for {', '.join(repr(name[:128]) for name in found[:4])} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ MAX_LEEWAY: Final = timedelta(minutes=5)
 _LATEST: Final = 253_402_300_799  # the last second of the year 9999, where datetime ends
 _MAX_KEYS_TRIED: Final = 16
 _TEXT_CLAIMS: Final = ("iss", "jti")
+_NO_TIME: Final = timedelta(0)
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+# Callers come again and again; refusals are not kept, and an ID has 2 KiB at most.
+_parse_id: Final = functools.lru_cache(maxsize=1024)(SpiffeID.parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def read_subject(claims: Mapping[str, object]) -> SpiffeID:
             TokenFault.CLAIM_INVALID, "sub must be there and be a text: the SPIFFE ID of a workload"
         )
     try:
-        spiffe_id = SpiffeID.parse(subject)
+        spiffe_id = _parse_id(subject)
     except InvalidSpiffeIDError as error:
         raise InvalidTokenError(TokenFault.CLAIM_INVALID, f"sub must be a SPIFFE ID: {error}") from None
     if not spiffe_id.path:
@@ -94,7 +100,7 @@ def check_times(lifetime: Lifetime, now: datetime, leeway: timedelta, *, issued_
     """
     if now.tzinfo is None:
         raise CallerError("the time to validate at needs a time zone: datetime.now(UTC)")
-    if not timedelta(0) <= leeway <= MAX_LEEWAY:
+    if not _NO_TIME <= leeway <= MAX_LEEWAY:
         raise CallerError(f"a leeway must be from 0 to {MAX_LEEWAY}, for a longer one revives stolen tokens")
     seconds, slack = now.timestamp(), leeway.total_seconds()
     if math.floor(lifetime.expires) + slack <= seconds:
@@ -143,7 +149,9 @@ def verify_with(jws: UnverifiedJWS, authorities: Mapping[str, JWTPublicKey], who
 
 def frozen(claims: Mapping[str, object]) -> Mapping[str, object]:
     """Return a view of the claims, arrays as tuples, which nobody can change."""
-    return MappingProxyType({name: _frozen(value) for name, value in claims.items()})
+    return MappingProxyType(
+        {name: value if type(value) in _SCALARS else _frozen(value) for name, value in claims.items()}
+    )
 
 
 def at(seconds: float) -> datetime:
@@ -159,6 +167,6 @@ def _frozen(value: object) -> object:
 
 def _seconds(claims: Mapping[str, object], name: str) -> float:
     value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LATEST:
         raise InvalidTokenError(TokenFault.CLAIM_INVALID, f"{name} must be a number of seconds since 1970")
     return value
