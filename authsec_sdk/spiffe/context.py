@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography import x509
+
 from authsec_sdk.errors import NoIdentityError
 from authsec_sdk.spiffe.bundle import BundleSet, X509Bundle
 from authsec_sdk.spiffe.x509svid import X509SVID
@@ -21,6 +23,9 @@ class X509Context:
 
     svids: tuple[X509SVID, ...]
     bundles: BundleSet[X509Bundle]
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
+    """Revocation lists that the agent sent along. Nothing here looks at them, their signatures included: SVIDs are
+    short-lived, and no agent that we know sends any. Whoever gets some decides what they are worth."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "svids", tuple(self.svids))

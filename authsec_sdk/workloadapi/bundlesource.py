@@ -52,7 +52,7 @@ class X509BundleSource(ContextSource):
         self.endpoint: Endpoint = resolve_endpoint(address)
         self._feed: StreamFeed[BundlesUpdate, X509Context] = StreamFeed(
             Dialling.of(self.endpoint, limits, expected_agent_uid, backoffs),
-            Stream("x509 bundles", bundle_updates, lambda update: X509Context((), update.bundles)),
+            Stream("x509 bundles", bundle_updates, lambda update: X509Context((), update.bundles, update.crls)),
             observer,
         )
         super().__init__(

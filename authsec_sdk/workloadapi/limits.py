@@ -35,3 +35,9 @@ class UpdateLimits:
 
     authorities: int = 500
     """The number of certificates of one trust domain. Each costs OpenSSL 0.14 ms in every generation."""
+
+    crls: int = 100
+    """Certificate revocation lists."""
+
+    crl_bytes: int = 1024 * 1024
+    """One certificate revocation list."""

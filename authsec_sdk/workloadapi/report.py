@@ -46,11 +46,11 @@ class Reporter:
         )
 
     def updated(self, problems: Iterable[SpiffeError]) -> None:
-        """Say that things are well again, if they were not, and which foreign bundles were left out, if that is new."""
+        """Say that things are well again, if they were not, and which parts were left out, if that is new."""
         failures = self._losses.clear() + self._rejections.clear()
         if failures:
             _logger.info("the agent answers endpoint=%s after_failures=%d", self._endpoint, failures)
         texts = frozenset(str(problem) for problem in problems)
         for text in sorted(texts - self._problems):
-            _logger.warning("left out a bundle of the agent's update: %s endpoint=%s", text, self._endpoint)
+            _logger.warning("left out a part of the agent's update: %s endpoint=%s", text, self._endpoint)
         self._problems = texts

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from authsec_sdk.errors import (
     InvalidBundleError,
     InvalidSpiffeIDError,
@@ -41,7 +44,7 @@ _Decoded = TypeVar("_Decoded")
 
 @dataclass(frozen=True, slots=True)
 class X509Update:
-    """One message of FetchX509SVID. `problems` says which foreign bundles were left out, and why."""
+    """One message of FetchX509SVID. `problems` says which foreign bundles and CRLs were left out, and why."""
 
     context: X509Context
     problems: tuple[SpiffeError, ...] = ()
@@ -49,10 +52,11 @@ class X509Update:
 
 @dataclass(frozen=True, slots=True)
 class BundlesUpdate:
-    """One message of FetchX509Bundles. `problems` says which bundles were left out, and why."""
+    """One message of FetchX509Bundles. `problems` says which bundles and CRLs were left out, and why."""
 
     bundles: BundleSet[X509Bundle]
     problems: tuple[SpiffeError, ...] = ()
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
 
 
 def decode_x509_context(response: workload_pb2.X509SVIDResponse, now: datetime, limits: UpdateLimits) -> X509Update:
@@ -88,7 +92,8 @@ def decode_x509_bundles(response: workload_pb2.X509BundlesResponse, limits: Upda
     bundles, problems = _foreign_bundles(response.bundles, {}, limits)
     if not bundles and not problems:
         raise InvalidBundleError("the agent sent an update without any bundle")
-    return BundlesUpdate(BundleSet(bundles), tuple(problems))
+    crls, unread = _crls(response.crl, limits)
+    return BundlesUpdate(BundleSet(bundles), (*problems, *unread), crls)
 
 
 def _x509_update(response: workload_pb2.X509SVIDResponse, now: datetime, limits: UpdateLimits) -> X509Update:
@@ -101,7 +106,8 @@ def _x509_update(response: workload_pb2.X509SVIDResponse, now: datetime, limits:
         _add_svid(gathered, message, number, now, limits)
     foreign, problems = _foreign_bundles(response.federated_bundles, gathered.bundles, limits)
     bundles = BundleSet([*gathered.bundles.values(), *foreign])
-    return X509Update(X509Context(tuple(gathered.svids), bundles), tuple(problems))
+    crls, unread = _crls(response.crl, limits)
+    return X509Update(X509Context(tuple(gathered.svids), bundles, crls), (*problems, *unread))
 
 
 @dataclass(slots=True)
@@ -161,6 +167,26 @@ def _foreign_bundles(
         except SpiffeError as error:
             problems.append(error.with_traceback(None))
     return list(bundles.values()), problems
+
+
+def _crls(
+    messages: Iterable[bytes], limits: UpdateLimits
+) -> tuple[tuple[x509.CertificateRevocationList, ...], list[SpiffeError]]:
+    """Read revocation lists. One that cannot be read is left out, and keeps nobody's identity from being renewed."""
+    crls: list[x509.CertificateRevocationList] = []
+    problems: list[SpiffeError] = []
+    for number, data in enumerate(messages, start=1):
+        try:
+            check_count(number, limits.crls, "revocation lists")
+            check_size(len(data), limits.crl_bytes, f"revocation list {number}")
+            crls.append(x509.load_der_x509_crl(data))
+        except SpiffeError as error:
+            problems.append(error.with_traceback(None))
+            if number > limits.crls:
+                break
+        except Exception as error:  # noqa: BLE001 - whatever a parser of somebody else's bytes raises
+            problems.append(InvalidBundleError(f"revocation list {number} is malformed ({type(error).__name__})"))
+    return tuple(crls), problems
 
 
 def read_domain(key: str) -> TrustDomain:
@@ -227,6 +253,7 @@ def encode_x509_context(context: X509Context) -> workload_pb2.X509SVIDResponse:
             )
             for svid in context.svids
         ],
+        crl=[crl.public_bytes(Encoding.DER) for crl in context.crls],
         federated_bundles=_bundle_messages(bundle for domain, bundle in context.bundles.items() if domain not in own),
     )
 

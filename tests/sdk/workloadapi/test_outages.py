@@ -275,7 +275,7 @@ def test_rejections_and_left_out_bundles_are_logged_once(
     last = source.status.last_update
     fake.send(message)
     wait_until(lambda: source.status.last_update != last)
-    assert caplog.text.count("left out a bundle") == 1
+    assert caplog.text.count("left out a part") == 1
 
 
 def test_no_key_is_ever_logged(fake: FakeWorkloadAPI, caplog: pytest.LogCaptureFixture) -> None:

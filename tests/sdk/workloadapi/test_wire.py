@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +72,52 @@ def test_bundles_survive_the_wire(bundles: list[X509Bundle]) -> None:
     update = decode_x509_bundles(encode_x509_bundles(BundleSet(bundles)), LIMITS)
     assert update.bundles == BundleSet(bundles)
     assert update.problems == ()
+
+
+def crl(number: int = 1) -> x509.CertificateRevocationList:
+    """A revocation list of `CA`."""
+    builder = x509.CertificateRevocationListBuilder().issuer_name(CA.certificate.subject)
+    builder = builder.last_update(NOW).next_update(NOW + timedelta(days=1))
+    builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+    return builder.sign(CA.private_key, hashes.SHA256())
+
+
+def test_revocation_lists_survive_the_wire() -> None:
+    context = X509Context((CA.svid("/a"),), BundleSet([CA.bundle()]), (crl(1), crl(2)))
+    update = decode_x509_context(encode_x509_context(context), NOW, LIMITS)
+    assert update.context == context
+    assert update.context != X509Context(context.svids, context.bundles)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (LIMITS, "revocation list 1 is malformed"),
+        (UpdateLimits(crls=0), "1 revocation lists"),
+        (UpdateLimits(crl_bytes=3), "revocation list 1 has 4 bytes"),
+    ],
+)
+def test_a_revocation_list_that_cannot_be_read_is_left_out_and_renewal_goes_on(
+    limits: UpdateLimits, words: str
+) -> None:
+    message = response()
+    message.crl.append(b"none")
+    update = decode_x509_context(message, NOW, limits)
+    assert update.context.svid.hint == ""
+    assert update.context.crls == ()
+    assert words in str(update.problems[0])
+    bundles = encode_x509_bundles(BundleSet([CA.bundle()]))
+    bundles.crl.extend([b"none", crl().public_bytes(Encoding.DER)])
+    assert words in str(decode_x509_bundles(bundles, limits).problems[0])
+    assert len(decode_x509_bundles(bundles, LIMITS).crls) == 1
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5))
+def test_whatever_stands_for_revocation_lists_renewal_goes_on(lists: list[bytes]) -> None:
+    message = response()
+    message.crl.extend(lists)
+    update = decode_x509_context(message, NOW, UpdateLimits(crls=3))
+    assert len(update.context.crls) + len(update.problems) == min(len(lists), 4)
 
 
 WRONG: list[tuple[str, workload_pb2.X509SVIDResponse, type[SpiffeError], str]] = [
