@@ -8,13 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from authsec_sdk.integrations.jwt_httpx import JWTSVIDAuth
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
 from authsec_sdk.workloadapi import JWTSource
 
 ROOT = Path(__file__).resolve().parents[2]
-SEND, CHECK, IN_TESTS = re.findall(
+FRONTEND = "spiffe://example.org/frontend"
+SEND, CHECK, CLIENT, SERVICE, IN_TESTS = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "docs/how-to/jwt.md").read_text(), re.MULTILINE | re.DOTALL
 )
 
@@ -43,6 +46,29 @@ def test_check(fake_workload_api: FakeWorkloadAPI, spiffe_ca: TestCA) -> None:
         ):
             with pytest.raises(PermissionError, match=why):
                 caller(source, header)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_httpx_and_asgi(fake_workload_api: FakeWorkloadAPI, spiffe_ca: TestCA) -> None:
+    fake_workload_api.issue(spiffe_ca, "/frontend")
+    names: dict[str, Any] = {}
+    exec(SERVICE, names)
+    async with JWTSource(fake_workload_api.address) as source:
+        transport = httpx.ASGITransport(app=names["protected"](source))
+        async with httpx.AsyncClient(transport=transport, base_url="https://payments.example.org") as client:
+            assert (await client.get("/")).status_code == 401
+            answer = await client.get("/", auth=JWTSVIDAuth(source, "payments", subject=FRONTEND))
+            assert answer.text == f"hello {FRONTEND}"
+
+
+def test_client(fake_workload_api: FakeWorkloadAPI) -> None:
+    env = {"PATH": os.environ["PATH"], "SPIFFE_ENDPOINT_SOCKET": fake_workload_api.address, "PYTHONPATH": str(ROOT)}
+    code = CLIENT.replace("payments.example.org", "127.0.0.1:9")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "payments is not there\n", done.stderr
 
 
 def test_in_tests() -> None:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from integration_contract.asgi import Echo, httpx_caller
 from integration_contract.loops import LoopThread
@@ -123,6 +124,28 @@ def test_connections_do_not_mix_up_their_peers(world: Any, one_of_each: Hypercor
             with mtls_client(world.payments, payments, http2=one.http2) as second:
                 assert second.get(url).text == str(world.payments_id)
                 assert first.get(url).text == str(world.frontend_id)
+
+
+def test_wsgi_is_served_to_whom_the_authorizer_accepts(world: Any) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Wsgi:
+        port = 0
+
+        def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            seen.append(environ)
+            start_response("200 OK", [("Content-Length", "2")])
+            return [b"ok"]
+
+    pair = HypercornPair("asyncio", http2=False)
+    with pair.serve(world.payments, authorize_id(world.frontend_id), app=Wsgi()) as app:
+        url = f"https://127.0.0.1:{app.port}/"
+        with mtls_client(world.frontend, authorize_id(world.payments_id)) as client:
+            assert client.get(url).text == "ok"
+        with mtls_client(world.payments, authorize_id(world.payments_id)) as client, pytest.raises(httpx.HTTPError):
+            client.get(url)
+    assert len(seen) == 1
+    assert not [name for name in seen[0] if "spiffe" in name.lower() or "tls" in name.lower()]
 
 
 def test_headers_cannot_name_a_caller(world: Any, one_of_each: HypercornPair) -> None:
