@@ -29,6 +29,7 @@ from authsec_sdk.errors import (
 )
 from authsec_sdk.integrations._grpc_methods import MethodPolicy
 from authsec_sdk.spiffe import BundleSet, SpiffeID, X509Bundle, X509Context, X509ContextSource, verify_chain
+from authsec_sdk.telemetry import observer_of, tell
 from authsec_sdk.tls import Rejection, RejectionHook
 from authsec_sdk.tls.limits import TLSLimits, TokenBucket
 from authsec_sdk.tls.peer import printable
@@ -215,11 +216,13 @@ class CallerVerifier:
             logger.warning(
                 "Call refused: %s method=%s spiffe_id=%s generation=%d", printable(reason), method, peer, known.number
             )
+        rejection = Rejection(peer, reason, "server", known.number)
         if self._on_rejected is not None:
             try:
-                self._on_rejected(Rejection(peer, reason, "server", known.number))
+                self._on_rejected(rejection)
             except Exception:
                 logger.exception("The hook on_rejected failed; the caller stays refused")
+        tell(observer_of(self._source), rejection)
 
 
 def _credential(auth_context: AuthContext) -> _Credential:

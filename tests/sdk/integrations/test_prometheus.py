@@ -8,13 +8,16 @@ import textwrap
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
 from authsec_sdk.authz import Authorizer, authorize_id
+from authsec_sdk.integrations.grpc import mtls_channel, mtls_server
 from authsec_sdk.integrations.prometheus import PrometheusObserver
 from authsec_sdk.telemetry import SourceName, SourceUpdated
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
@@ -100,6 +103,23 @@ def test_handshakes_refusals_and_generations(scraped: Scraped, fake_workload_api
             assert scraped.value("spiffe_tls_generations_total", role=role) == 3
         assert scraped.value("spiffe_tls_refusals_total", role="server", reason="not_authorized") == 1
         assert scraped.value("spiffe_tls_refusals_total", role="client", reason="not_authorized") is None
+
+
+def test_callers_that_a_grpc_server_refuses(scraped: Scraped, fake_workload_api: FakeWorkloadAPI) -> None:
+    """grpcio refuses after its handshake; the observer hears of it all the same."""
+    observer = PrometheusObserver(scraped.registry)
+    other = authorize_id("spiffe://example.org/other")
+    with X509Source(fake_workload_api.address, observer=observer) as source, ThreadPoolExecutor(1) as pool:
+        server = mtls_server(pool, source, other)
+        port = server.add_mtls_port("127.0.0.1:0")
+        server.start()
+        try:
+            with mtls_channel(f"localhost:{port}", source, authorize_id(ID)) as channel:
+                with pytest.raises(grpc.RpcError, match="PERMISSION_DENIED"):
+                    channel.unary_unary("/test.Service/Call")(b"", timeout=30)
+        finally:
+            server.stop(None).wait(30)
+    assert scraped.value("spiffe_tls_refusals_total", role="server", reason="not_authorized") == 1
 
 
 def test_ids_of_refused_peers_are_labels_only_when_asked_for(
