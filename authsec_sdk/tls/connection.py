@@ -39,6 +39,8 @@ __all__ = [
     "peer_spiffe_id",
 ]
 
+_STANDARD_SOCKET: Final = ssl.SSLSocket
+
 _Refusal: TypeAlias = tuple[SpiffeError, SpiffeID | None]
 
 # Harmless before the verdict: they tell of the handshake and carry no application data.
@@ -304,6 +306,16 @@ class SpiffeSSLSocket(_PeerKnown, ssl.SSLSocket):
     """An `ssl.SSLSocket` whose peer was verified before any byte passed."""
 
     _context: Any
+
+    @classmethod
+    def _create(cls, *args: Any, **options: Any) -> SpiffeSSLSocket:
+        if ssl.SSLSocket is not _STANDARD_SOCKET:  # where it would fail with a riddle
+            raise ContextSettingError(
+                f"ssl.SSLSocket has been replaced by {ssl.SSLSocket.__module__} (gevent's monkey.patch_all?): do TLS "
+                "with SVIDs in a process that is not patched, with threads or asyncio"
+            )
+        made: SpiffeSSLSocket = super()._create(*args, **options)  # type: ignore[misc]  # private, as those below
+        return made
 
     @property
     def context(self) -> SpiffeSSLContext:

@@ -65,6 +65,11 @@ def check(base: type[ssl.SSLContext] = ssl.SSLContext) -> None:
 
 def _check(base: type[ssl.SSLContext]) -> None:
     _require(
+        not any(each.__module__.partition(".")[0] == "gevent" for each in (base, *ssl.SSLSocket.__mro__)),
+        "gevent has replaced its sockets (monkey.patch_all), and greenlets would go round the handshake's checks; "
+        "do TLS with SVIDs in a process that is not patched, with threads or asyncio",
+    )
+    _require(
         base.__module__ == "ssl",
         f"ssl.SSLContext has been replaced by {base.__module__} (truststore.inject_into_ssl?); "
         "import authsec_sdk.tls before, or do not inject: SPIFFE contexts use no system trust store",
