@@ -1,21 +1,24 @@
 """The same facts for people and for scripts: text (in colour with rich), or one JSON object."""
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from authsec_sdk.spiffe import X509SVID, X509Context
+from authsec_sdk.spiffe import JWTSVID, WITSVID, X509SVID, TrustBundle, X509Context
 
 Facts = dict[str, object]
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add ``--output`` to a command."""
-    parser.add_argument("--output", choices=("pretty", "json"), default="pretty", help="for people, or for scripts")
+def add_output(parser: argparse.ArgumentParser, *, inherited: bool = False) -> None:
+    """Add ``--output`` to a command; with `inherited` the one above has it too."""
+    default = argparse.SUPPRESS if inherited else "pretty"
+    parser.add_argument("--output", choices=("pretty", "json"), default=default, help="for people, or for scripts")
 
 
 def show(facts: Facts, *, output: str) -> None:
@@ -30,7 +33,7 @@ def show(facts: Facts, *, output: str) -> None:
     except ImportError:
         sys.stdout.write("\n".join(lines) + "\n")
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
     for line in lines:
         label, separator, value = line.partition(": ")
         console.print(Text.assemble((label + separator, "bold"), value) if separator else Text(line, "bold"))
@@ -76,4 +79,43 @@ def context_facts(context: X509Context) -> Facts:
     return {
         "svids": [svid_facts(svid) for svid in context.svids],
         "trusted_authorities": {str(domain): len(bundle) for domain, bundle in context.bundles.items()},
+    }
+
+
+def bundle_facts(bundle: TrustBundle) -> Facts:
+    """Return what a bundle holds, by number and by name."""
+    hint = bundle.refresh_hint
+    return {
+        "trust_domain": str(bundle.trust_domain),
+        "x509_authorities": len(bundle.x509_authorities),
+        "jwt_authorities": sorted(bundle.jwt_authorities),
+        "wit_authorities": sorted(bundle.wit_authorities),
+        "sequence_number": bundle.sequence_number,
+        "refresh_hint_seconds": None if hint is None else int(hint.total_seconds()),
+    }
+
+
+def jwt_facts(svid: JWTSVID) -> Facts:
+    """Return what may be told of a JWT-SVID; the token is no part of that."""
+    return {
+        "spiffe_id": str(svid.id),
+        "audience": list(svid.audience),
+        "hint": svid.hint,
+        "key_id": svid.key_id,
+        "not_after": svid.expires_at.isoformat(),
+        "expires_in_seconds": round((svid.expires_at - datetime.now(UTC)).total_seconds()),
+    }
+
+
+def wit_facts(svid: WITSVID) -> Facts:
+    """Return what may be told of a WIT-SVID; neither token nor key is part of that."""
+    key = svid.private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return {
+        "spiffe_id": str(svid.id),
+        "hint": svid.hint,
+        "key_id": svid.key_id,
+        "algorithm": svid.algorithm,
+        "public_key_sha256": hashlib.sha256(key).hexdigest(),
+        "not_after": svid.expires_at.isoformat(),
+        "expires_in_seconds": round((svid.expires_at - datetime.now(UTC)).total_seconds()),
     }

@@ -24,17 +24,19 @@ def add_command(
     return parser
 
 
-def add_socket(parser: argparse.ArgumentParser, *, timeout: float | None = 5.0) -> None:
-    """Add ``--socket``, and ``--timeout`` where waiting has an end."""
-    parser.add_argument("--socket", metavar="ADDRESS", help="the Workload API (default: SPIFFE_ENDPOINT_SOCKET)")
+def add_socket(parser: argparse.ArgumentParser, *, timeout: float | None = 5.0, inherited: bool = False) -> None:
+    """Add ``--socket``, and ``--timeout`` where waiting has an end.
+
+    With `inherited` the command above has them too, and what stands there holds where nothing stands here.
+    """
+    none: Any = argparse.SUPPRESS if inherited else None
+    parser.add_argument(
+        "--socket", default=none, metavar="ADDRESS", help="the Workload API (default: SPIFFE_ENDPOINT_SOCKET)"
+    )
     if timeout is not None:
-        parser.add_argument(
-            "--timeout",
-            type=seconds,
-            default=timeout,
-            metavar="SECONDS",
-            help=f"how long to wait (default {timeout:g})",
-        )
+        default: Any = argparse.SUPPRESS if inherited else timeout
+        how_long = f"how long to wait (default {timeout:g})"
+        parser.add_argument("--timeout", type=seconds, default=default, metavar="SECONDS", help=how_long)
 
 
 def seconds(text: str) -> float:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from authsec_sdk.cli import main
+from authsec_sdk.cli import build_parser, main
+from authsec_sdk.cli.completion import verbs
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
-
-
-@pytest.fixture
-def ca() -> TestCA:
-    return TestCA("example.org")
 
 
 def pem(path: Path, *certificates: Any) -> str:
@@ -27,12 +22,14 @@ def pem(path: Path, *certificates: Any) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("command", [[], ["fetch"], ["watch"], ["inspect"], ["doctor"]])
+@pytest.mark.parametrize("command", [list(verb.words) for verb in verbs(build_parser())], ids=" ".join)
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as info:
         main([*command, "--help"])
     assert info.value.code == 0
-    assert "authsec" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith(" ".join(["usage: authsec", *command]))
+    assert len(command) == 2 or "examples:" in said
 
 
 def test_module_and_examples() -> None:
@@ -105,16 +102,11 @@ def test_fetch_without_an_agent(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_doctor_names_the_first_thing_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--socket", f"unix://{tmp_path}/none.sock", "--output", "json"]) == 1
     checks = json.loads(capsys.readouterr().out)["checks"]
-    assert [check["result"] for check in checks] == ["ok", "ok", "FAILED"]
-    assert "is the agent running" in checks[-1]["detail"]
-
-
-@pytest.fixture
-def agent(ca: TestCA) -> Iterator[FakeWorkloadAPI]:
-    """A fake agent that gives this process one identity."""
-    with FakeWorkloadAPI() as fake:
-        fake.issue(ca, "/payments")
-        yield fake
+    [failed] = [check for check in checks if check["result"] == "FAILED"]
+    assert failed["check"] == "socket"
+    assert "is the agent running" in failed["detail"]
+    assert "start the agent" in failed["remedy"]
+    assert {check["result"] for check in checks[checks.index(failed) + 1 :]} == {"skipped"}
 
 
 def test_fetch_shows_the_identity_and_never_its_key(agent: FakeWorkloadAPI, capsys: pytest.CaptureFixture[str]) -> None:
