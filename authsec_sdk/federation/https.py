@@ -6,8 +6,9 @@ import io
 import logging
 import socket
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, cast
+from typing import Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urljoin
 
 from authsec_sdk.errors import InvalidEndpointError, SpiffeError, UnavailableError
@@ -27,6 +28,8 @@ _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _TRY_AGAIN: Final = (429, 500, 502, 503, 504)
 _END_OF_CHUNKS: Final = b"\r\n0\r\n\r\n"
 _PAGES: Final = ("text/html", "application/xhtml+xml")
+
+_AddressInfo: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 _logger = logging.getLogger(__name__)
 
@@ -75,7 +78,7 @@ async def _exchange(url: SplitResult, context: ssl.SSLContext, limit: int) -> tu
         raise
     except ssl.SSLCertVerificationError as error:
         raise BundleEndpointError(f"the certificate of {where} is not accepted: {error.verify_message}") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: names that IDNA does not know how to write
         raise UnavailableError(f"{where} cannot be reached: {error}") from error
     try:
         writer.write(_request(url))
@@ -98,7 +101,7 @@ async def _connect(url: SplitResult, context: ssl.SSLContext) -> tuple[asyncio.S
     host, port = cast("str", url.hostname), url.port or 443
     loop = asyncio.get_running_loop()
     failure: OSError = OSError("the name has no address")
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in await _addresses(host, port):
         with at_fork.delayed():  # a fork between these two lines would leave the child a connection nobody knows of
             connection = socket.socket(family, kind, protocol)
             SOCKETS.add(connection)
@@ -118,6 +121,13 @@ async def _connect(url: SplitResult, context: ssl.SSLContext) -> tuple[asyncio.S
         else:
             return await _secure(connection, host, context)
     raise failure
+
+
+async def _addresses(host: str, port: int) -> Sequence[_AddressInfo]:
+    try:  # an address needs no thread to ask somebody
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 async def _secure(
@@ -194,7 +204,7 @@ async def _part(writer: asyncio.StreamWriter) -> None:
 
 def _judged(url: str, head: http.client.HTTPResponse, body: bytes, limit: int) -> bytes:
     if head.status != http.client.OK:
-        text = f"{url} answers {head.status} {head.reason}"[:300]
+        text = f"{url} answers {head.status} {head.reason[:100]!r}"
         raise UnavailableError(text) if head.status in _TRY_AGAIN else BundleEndpointError(text)
     coding = head.getheader("Content-Encoding", "identity").strip().lower()
     if coding != "identity":

@@ -17,11 +17,11 @@ def check_authority_owners(bundle: X509Bundle, remedy: str) -> None:
     Not checked, for nothing tells: whose an authority is that names no SPIFFE ID.
 
     Raises:
-        InvalidBundleError: an authority names another domain, or what begins like a SPIFFE ID and is none; `remedy`
-            stands at the end of the text.
+        InvalidBundleError: an authority names another domain (`remedy` then ends the text), or what begins like a
+            SPIFFE ID and is none, or its extensions cannot be read.
     """
     for authority in bundle.authorities:
-        for uri in _uris(authority):
+        for uri in _uris(bundle, authority):
             if not uri.lower().startswith("spiffe:"):
                 continue
             try:
@@ -36,10 +36,13 @@ def check_authority_owners(bundle: X509Bundle, remedy: str) -> None:
                 )
 
 
-def _uris(certificate: x509.Certificate) -> list[str]:
-    """Return the URIs a certificate names. Extensions that cannot be read name nobody and verify nothing."""
+def _uris(bundle: X509Bundle, certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise InvalidBundleError(
+            f"an authority in the bundle of {bundle.trust_domain} has extensions that cannot be read: {error}"
+        ) from None
     return names.get_values_for_type(x509.UniformResourceIdentifier)

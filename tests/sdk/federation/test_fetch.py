@@ -8,6 +8,9 @@ from typing import Any
 
 import anyio
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from authsec_sdk.errors import ConfigurationError, InvalidBundleError, PeerNotAuthorizedError, UnavailableError
 from authsec_sdk.federation import BundleEndpoint, BundleEndpointError, BundleServer, fetch_bundle, wait_bundle
@@ -134,6 +137,26 @@ class TestWhatIsTaken:
         other = publisher("a.test")
         with pytest.raises(InvalidBundleError, match=r"names the trust domain a\.test"):
             await self.fetch(site, web, http, other.document())
+
+    @pytest.mark.parametrize("value", [b"junk", b"0\x02\xa8\x00"])
+    async def test_an_authority_whose_names_cannot_be_read(
+        self, site: Make, web: Any, publisher: Make, value: bytes
+    ) -> None:
+        key, when = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        odd = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(x509.Name([]))
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(when)
+            .not_valid_after(when + timedelta(hours=1))
+            .add_extension(x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, value), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        here = site(web.server(), publisher(x509_authorities=(odd,)).answer)
+        with pytest.raises(InvalidBundleError):
+            await fetch_bundle(BundleEndpoint.web("b.test", here.url, ca_file=web.ca_file))
 
     @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"{", b'{"keys": 1}', b"\xff", b'{"keys": [], "keys": []}'])
     async def test_malformed(self, site: Make, web: Any, http: Any, body: bytes) -> None:

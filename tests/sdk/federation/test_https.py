@@ -190,6 +190,7 @@ class TestAnswers:
             (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n", BundleEndpointError, "not https"),
             (b"HTTP/1.1 302 Found\r\nLocation: https://me:pw@127.0.0.1/\r\n\r\n", BundleEndpointError, "user info"),
             (b"HTTP/1.1 302 Found\r\nLocation: https://[half\r\n\r\n", BundleEndpointError, "not followed"),
+            (b"HTTP/1.1 302 Found\r\nLocation: https://a..b/\r\n\r\n", UnavailableError, "cannot be reached"),
             (b"HTTP/1.1 302 Found\r\nLocation: https://host:99999/\r\n\r\n", BundleEndpointError, "not followed"),
             (b"HTTP/1.1 302 Found\r\nLocation: /again\r\n\r\n", BundleEndpointError, "redirects more than 5 times"),
         ],
@@ -262,10 +263,11 @@ class TestTrust:
         with pytest.raises(UnavailableError, match="cannot be reached"):
             await get(f"https://127.0.0.1:{port}/")
 
-    async def test_a_name_that_is_none(self, web: Any, get: Any) -> None:
+    @pytest.mark.parametrize("name", ["nobody.invalid", "a..b", ".a", "a" * 64, "1.2.3.4.5", "[::1%25lo]"])
+    async def test_a_name_that_is_none(self, web: Any, get: Any, name: str) -> None:
         web.server()
         with pytest.raises(UnavailableError, match="cannot be reached"):
-            await get("https://nobody.invalid/")
+            await get(f"https://{name}:1/")
 
 
 class TestURLs:

@@ -258,7 +258,7 @@ class TestAsASource:
             while len(news.require(B).x509_authorities) < 2:
                 news = source.wait(30, newer_than=news)
             assert "known=1/1" in repr(source)
-        assert "authsec-sdk-sources" not in [thread.name for thread in threading.enumerate()]
+        until(lambda: "authsec-sdk-sources" not in [thread.name for thread in threading.enumerate()])
 
     def test_the_first_bundle_counts_from_the_start(self, ours: Any, quick: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
