@@ -10,7 +10,8 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from authsec_sdk.authz import authorize_id
-from authsec_sdk.integrations.gunicorn import MTLS, peer_spiffe_id
+from authsec_sdk.integrations.gunicorn import MTLS
+from authsec_sdk.integrations.wsgi import peer_spiffe_id
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

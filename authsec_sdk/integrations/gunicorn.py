@@ -6,25 +6,23 @@ In ``gunicorn.conf.py`` (gunicorn itself is all this needs)::
     certfile, ssl_context, post_fork = mtls.certfile, mtls.ssl_context, mtls.post_fork
 
 Each worker process has a source of its own, begun after the fork; the master holds no key. A WSGI application reads its
-caller with :func:`peer_spiffe_id`. For ASGI see :mod:`authsec_sdk.integrations.gunicorn_uvicorn`, for ``aiohttp.web``
-:mod:`authsec_sdk.integrations.gunicorn_aiohttp`.
+caller with :func:`authsec_sdk.integrations.wsgi.peer_spiffe_id`. For ASGI see
+:mod:`authsec_sdk.integrations.gunicorn_uvicorn`, for ``aiohttp.web`` :mod:`authsec_sdk.integrations.gunicorn_aiohttp`.
 """
 
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from authsec_sdk.authz import Authorizer, require_authorizer
-from authsec_sdk.errors import CallerError, NoIdentityError
-from authsec_sdk.spiffe import SpiffeID
+from authsec_sdk.errors import CallerError
 from authsec_sdk.tls import RejectionHook, SpiffeSSLContext, mtls_server_context
-from authsec_sdk.tls import peer_spiffe_id as _peer_of
 from authsec_sdk.workloadapi import X509Source
 
-__all__ = ["HANDSHAKE_TIMEOUT", "MTLS", "peer_spiffe_id"]
+__all__ = ["HANDSHAKE_TIMEOUT", "MTLS"]
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds for a handshake. gunicorn has no limit: a caller that says nothing would hold a worker or a thread."""
@@ -162,19 +160,3 @@ class _Wrapping:
             wrapped.close()
             raise
         return wrapped
-
-
-def peer_spiffe_id(environ: Mapping[str, Any]) -> SpiffeID:
-    """Return the caller's SPIFFE ID from the WSGI environment of a sync or gthread worker, as the handshake proved it.
-
-    Raises:
-        NoIdentityError: the connection was not made by :class:`MTLS`, or the worker is of another kind.
-
-    """
-    peer = _peer_of(environ.get("gunicorn.socket"))
-    if peer is None:
-        raise NoIdentityError(
-            "no verified SPIFFE ID: gunicorn.conf.py must take certfile and ssl_context from "
-            "authsec_sdk.integrations.gunicorn.MTLS, and the worker be sync or gthread"
-        )
-    return peer

@@ -14,15 +14,15 @@ from integration_contract.pair import Exchange, Pair
 from integration_contract.programs import Program, caller_of, program
 
 from authsec_sdk.authz import authorize_id, authorize_member_of
-from authsec_sdk.errors import CallerError, InvalidAuthorizerError, NoIdentityError
-from authsec_sdk.integrations.gunicorn import HANDSHAKE_TIMEOUT, MTLS, peer_spiffe_id
+from authsec_sdk.errors import CallerError, InvalidAuthorizerError
+from authsec_sdk.integrations.gunicorn import HANDSHAKE_TIMEOUT, MTLS
 from authsec_sdk.integrations.httpx import mtls_client
 
 Row = Callable[[Pair], None]
 
 WSGI = """
 import os
-from authsec_sdk.integrations.gunicorn import peer_spiffe_id
+from authsec_sdk.integrations.wsgi import peer_spiffe_id
 from reporting import hit
 
 def app(environ, start_response):
@@ -212,8 +212,6 @@ def test_what_cannot_be() -> None:
         with pytest.raises(CallerError, match="handshake_timeout"):
             MTLS(authorize_member_of("example.org"), handshake_timeout=wrong)
     assert MTLS(authorize_member_of("example.org")).handshake_timeout == HANDSHAKE_TIMEOUT
-    with pytest.raises(NoIdentityError, match=r"gunicorn\.conf\.py"):
-        peer_spiffe_id({"HTTP_X_FORWARDED_CLIENT_CERT": "URI=spiffe://example.org/admin"})
 
     class Conf:
         ssl_context = staticmethod(lambda _conf, default: default())
