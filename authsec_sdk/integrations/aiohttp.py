@@ -14,12 +14,13 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web
 from aiohttp.connector import Connection
+from aiohttp.typedefs import Handler, Middleware
 
 from authsec_sdk.authz import Authorizer, Request, RequestAuthorizer, authorize_request, require_request_authorizer
 from authsec_sdk.errors import CallerError, NoIdentityError, SpiffeError
@@ -54,8 +55,6 @@ _SECURE = ("https", "wss")
 
 # Since 3.14 aiohttp warns of keys that are texts.
 _FORWARDED: Any = web.RequestKey("_FORWARDED", object) if hasattr(web, "RequestKey") else "authsec.forwarded"
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +189,7 @@ async def serve(
 
 def policy_middleware(
     policy: RequestAuthorizer,
-) -> Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]:
+) -> Middleware:
     """Return middleware for ``web.Application(middlewares=[…])`` that asks a policy before each handler.
 
     ``policy`` is a ``PolicyFile`` or a ``Policy``; the newest decides. Refusals are answered with 403 and a problem
@@ -205,7 +204,7 @@ def policy_middleware(
     asked = require_request_authorizer(policy)
 
     @web.middleware
-    async def judge(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def judge(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             peer = peer_spiffe_id(request)
             authorize_request(asked, peer, Request.http(request.method, request.path, request.raw_path))
@@ -246,9 +245,7 @@ def peer_spiffe_id(
     return peer
 
 
-def trusted_front_middleware(
-    fronts: TrustedFronts, *, on_refused: OnRefused | None = None
-) -> Callable[[web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]]:
+def trusted_front_middleware(fronts: TrustedFronts, *, on_refused: OnRefused | None = None) -> Middleware:
     """Return a middleware of ``aiohttp.web`` that reads from named fronts which client they speak for.
 
     Make it the first one: ``web.Application(middlewares=[trusted_front_middleware(fronts), …])``. The peer of the
@@ -258,9 +255,7 @@ def trusted_front_middleware(
     """
 
     @web.middleware
-    async def read(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def read(request: web.Request, handler: Handler) -> web.StreamResponse:
         peer: SpiffeID | None = None
         try:
             peer = peer_spiffe_id(request)

@@ -234,6 +234,8 @@ async def test_tasks_follow_changes(path: Path) -> None:
     assert seen == [1, 2]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_goes_on_by_itself(path: Path) -> None:
     with PolicyFile(path, interval=0.01) as policy:
         child = os.fork()
