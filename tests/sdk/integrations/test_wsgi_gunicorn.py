@@ -20,23 +20,11 @@ FRONT, PAYMENTS = "spiffe://example.org/front", "spiffe://example.org/payments"
 SAID = f"By={PAYMENTS};Hash={'ab' * 32};URI=spiffe://example.org/admin"
 
 CONFIG = """
-import os
 from authsec_sdk.authz import authorize_member_of
-from authsec_sdk.tls import mtls_server_context
-from authsec_sdk.workloadapi import X509Source
+from authsec_sdk.integrations.gunicorn import MTLS
 
-certfile = keyfile = os.devnull  # gunicorn speaks TLS where these are set; ssl_context alone decides
-context = None
-
-def post_fork(server, worker):
-    global context
-    source = X509Source()
-    source.start()
-    source.wait(timeout=20)
-    context = mtls_server_context(source, authorize_member_of("example.org"), alpn=("http/1.1",))
-
-def ssl_context(config, default_factory):
-    return context
+mtls = MTLS(authorize_member_of("example.org"))
+certfile, ssl_context, post_fork = mtls.certfile, mtls.ssl_context, mtls.post_fork
 """
 HOOK = "from authsec_sdk.integrations.wsgi import keep_raw_headers as pre_request\n"
 APP = """
