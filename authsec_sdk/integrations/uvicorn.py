@@ -204,8 +204,8 @@ def run(
     one. So does ``policy``: ``functools.partial(PolicyFile, "policy.yaml")`` decides who connects, and on each request;
     where an ``authorizer`` is given too, both must accept. With several workers, or ``reload``, ``app`` is
     ``"module:name"``, and what is given must be found by its name in a new process: authorizers of
-    :mod:`authsec_sdk.authz` are, a lambda is not. A worker that ends is replaced; SIGHUP replaces all, one by one; SIGINT
-    and SIGTERM end them gracefully. ``on_started`` hears the URLs once all accept. ``options`` are those of
+    :mod:`authsec_sdk.authz` are, a lambda is not. A worker that ends is replaced; SIGHUP replaces all, one by one;
+    SIGINT and SIGTERM end them gracefully. ``on_started`` hears the URLs once all accept. ``options`` are those of
     :class:`MTLSConfig`, and ``reload_dirs``, ``reload_includes``, ``reload_excludes`` and ``reload_delay``.
 
     Raises:
