@@ -60,6 +60,7 @@ class Service:
     def register(self, server: Any) -> None:
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
         handlers = {name: unary(getattr(self, name)) for name in ("echo", "fail", "wait")}
+        handlers["again"] = handlers["echo"]
         handlers["ticks"] = stream(self.ticks)
         handlers["size"] = grpc.stream_unary_rpc_method_handler(self.size)
         handlers["chat"] = grpc.stream_stream_rpc_method_handler(self.chat)
@@ -201,6 +202,16 @@ def test_policy_per_method(world: Any, serve: Any) -> None:
                 error = status_of(lambda method=method: channel.unary_unary(method)(b"", timeout=20))
                 assert error.code() is grpc.StatusCode.PERMISSION_DENIED
     assert [isinstance(each.reason, PeerNotAuthorizedError) for each in heard] == [True] * 3
+
+
+def test_one_handler_under_two_names_has_the_policy_of_each(world: Any, serve: Any, service: Service) -> None:
+    methods = {"/t.S/*": MEMBERS, "/t.S/again": authorize_id("spiffe://example.org/admin")}
+    with serve(methods=methods) as port, mtls_channel(f"127.0.0.1:{port}", world.frontend, MEMBERS) as channel:
+        for _ in range(3):
+            assert channel.unary_unary("/t.S/echo")(b"x", timeout=20) == b"x"
+            error = status_of(lambda: channel.unary_unary("/t.S/again")(b"", timeout=20))
+            assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert service.hits == 3
 
 
 def test_the_refusal_of_a_server_is_the_cause(world: Any, serve: Any, service: Service) -> None:
