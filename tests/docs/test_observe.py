@@ -1,4 +1,4 @@
-"""The pages and examples about metrics, traces and status: each block does what its page says, against an agent."""
+"""The pages about metrics, traces, status and WIT-SVIDs, and the examples: each block does what its page says."""
 
 import json
 import os
@@ -111,6 +111,11 @@ def test_backoffs(agents: Agents) -> None:
     assert said(agents[0], "-c", blocks("docs/how-to/observe.md")[3] + "print(source.status.state.value)") == (
         "initializing\n"
     )
+
+
+def test_wit(agents: Agents) -> None:
+    [code] = blocks("docs/how-to/wit.md")
+    assert said(agents[0], "-c", code) == f"{FRONTEND}, proofs by ES256\n"
 
 
 def test_every_state_and_event_is_on_the_page() -> None:
