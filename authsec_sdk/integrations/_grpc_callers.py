@@ -164,11 +164,6 @@ class CallerVerifier:
         self._log_bucket = TokenBucket(_LOG_LINES_PER_SECOND, _LOG_BURST)
         self.rejections = 0
 
-    @property
-    def generation(self) -> int:
-        """Read it before `admit`: a call that lives on is admitted again when it has changed."""
-        return self._policy.generation
-
     def admit(self, auth_context: AuthContext, method: str) -> SpiffeID:
         """Return the caller's ID, proven and authorized for `method`.
 
