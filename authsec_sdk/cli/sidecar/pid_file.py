@@ -16,7 +16,7 @@ _MAX_BYTES: Final = 64
 
 
 def read_pid(path: Path) -> int:
-    """Return the process of a pid file, as it is now.
+    """Return the process that the first line of a pid file names, as it is now.
 
     Raises:
         ConfigurationError: it holds no number, or one that stands for several processes or for init.
@@ -24,7 +24,7 @@ def read_pid(path: Path) -> int:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_BYTES).strip()
+            text = file.readline(_MAX_BYTES).strip()  # PostgreSQL writes more behind it
     except OSError as error:
         raise UnavailableError(f"the pid file {path} cannot be read: {error.strerror}") from None
     if not text.isdigit():
