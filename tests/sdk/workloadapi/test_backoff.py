@@ -1,10 +1,20 @@
 """Waiting times are jittered over the whole range, capped, and never overflow."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsec_sdk.workloadapi.backoff import AFTER_REFUSAL, WITHOUT_AGENT, WITHOUT_IDENTITY, Backoff
+from authsec_sdk.workloadapi.backoff import (
+    AFTER_REFUSAL,
+    LONGEST,
+    SHORTEST,
+    WITHOUT_AGENT,
+    WITHOUT_IDENTITY,
+    Backoff,
+    delay_of,
+)
 
 RANDOM = st.floats(0, 1, exclude_max=True)
 
@@ -32,3 +42,26 @@ def test_doubles_up_to_the_cap() -> None:
 def test_nonsense_is_refused(base: float, cap: float, floor: float) -> None:
     with pytest.raises(ValueError, match="floor <= base <= cap"):
         Backoff(base, cap, floor)
+
+
+class Says:
+    """A strategy of somebody's own."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def delay(self, failures: int, random: float, /) -> Any:
+        del failures, random
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@given(st.floats() | st.integers() | st.none() | st.text() | st.just(RuntimeError()), RANDOM)
+def test_whatever_a_strategy_says_the_wait_is_within_bounds(answer: Any, random: float) -> None:
+    assert SHORTEST <= delay_of(Says(answer), 3, random) <= LONGEST
+
+
+@given(st.floats(SHORTEST, LONGEST), RANDOM)
+def test_what_makes_sense_is_done(answer: float, random: float) -> None:
+    assert delay_of(Says(answer), 1, random) == answer
