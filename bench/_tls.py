@@ -33,14 +33,14 @@ class Workloads:
             mtls_client_context(self.client_source, authorize_id(SERVER)),
         )
 
-    def stdlib(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    def stdlib(self, *, kind: type[ssl.SSLContext] = ssl.SSLContext) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         """The standard library's, from files: TLS 1.3, mutual, no tickets, and whoever the CA signed is accepted."""
         contexts = []
         for source, protocol in (
             (self.server_source, ssl.PROTOCOL_TLS_SERVER),
             (self.client_source, ssl.PROTOCOL_TLS_CLIENT),
         ):
-            context = ssl.SSLContext(protocol)
+            context = kind(protocol)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_REQUIRED
             context.minimum_version = ssl.TLSVersion.TLSv1_3

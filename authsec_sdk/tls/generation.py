@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ssl
 import weakref
-from collections.abc import Iterable
 from typing import Any, Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from authsec_sdk.errors import InvalidX509SVIDError
 from authsec_sdk.spiffe import verify_membership
 from authsec_sdk.tls.errors import IdentityUnavailableError
-from authsec_sdk.tls.keyload import Identity, load_authorities, load_identity
+from authsec_sdk.tls.inner import InnerContexts, Recipe
+from authsec_sdk.tls.keyload import Identity
 from authsec_sdk.tls.proof import Proof
 from authsec_sdk.tls.resumption import ProvenLeaves, Sessions
 from authsec_sdk.tls.role import Role
@@ -21,7 +18,7 @@ from authsec_sdk.tls.settings import Settings
 from authsec_sdk.tls.trust import TrustPlan
 from authsec_sdk.tls.web import WebRoots
 
-__all__ = ["Generation", "pem_of", "unloadable"]
+__all__ = ["Generation"]
 
 _PROVEN_KEPT: Final = 256
 
@@ -30,7 +27,7 @@ class Generation:
     """What connections that begin now are made with. Never changed; a rotation makes another one.
 
     `number` counts the generations of a context and its views, from 1. `svid` is what is presented: an SVID, or a
-    certificate of the web PKI. `roots` are the web's, of a client that knows servers by host name.
+    certificate of the web PKI. `inners` are the source's, `roots` the web's, of a client that knows hosts.
 
     Raises:
         InvalidX509SVIDError: OpenSSL does not take the SVID.
@@ -44,6 +41,7 @@ class Generation:
         plan: TrustPlan,
         settings: Settings,
         role: Role,
+        inners: InnerContexts,
         roots: WebRoots | None = None,
     ) -> None:
         self.number = number
@@ -58,11 +56,9 @@ class Generation:
         # For resumption, where it was asked for: who was proven in full, and a client's tickets by server name.
         self.leaves = ProvenLeaves() if settings.resumption else None
         self.sessions = Sessions() if settings.resumption and not role.server_side else None
-        self._roots = roots
-        self._pem = pem_of(plan.authorities) if role.verifies_chain else b""
-        self._inner = self._build()
+        self._inner = inners.get(Recipe(svid, plan.authorities, settings, role, roots))
         # For every connection, or None if each needs one of its own: see `context_for_connection`.
-        self.shared = None if role.server_side and settings.allows_tls12 else self._inner
+        self.shared = None if role.server_side and settings.allows_tls12 else self._inner.context
 
     def prove(self, verified_chain: tuple[bytes, ...]) -> Proof:
         """Return whom a chain proves, which OpenSSL verified just now; remembered in `proven`.
@@ -103,56 +99,11 @@ class Generation:
         if self.shared is not None:
             return self.shared
         try:
-            return self._build()
+            return self._inner.recipe.build()
         except InvalidX509SVIDError as error:  # no descriptor left, say: the connection fails, the server goes on
             raise IdentityUnavailableError(error) from error
 
     @property
     def inner(self) -> ssl.SSLContext:
         """The shared inner context. It knows no policy: never hand it to anyone."""
-        return self._inner
-
-    def _build(self) -> ssl.SSLContext:
-        inner = ssl.SSLContext(self.role.protocol)
-        self.settings.apply(inner, self.role)
-        callback = self.settings.sni_callback
-        if callback is not None and self.role.server_side:
-            inner.sni_callback = _facade_only(callback)
-        load_authorities(inner, self._pem)
-        if self._roots is not None and self._roots.pem:
-            load_authorities(inner, self._roots.pem)
-        elif self._roots is not None:
-            inner.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        if self.svid is not None:
-            load_identity(inner, self.svid)
-        return inner
-
-
-def _facade_only(callback: Any) -> Any:
-    """Wrap a user's SNI callback so that it gets the connection and its facade, and nothing without a policy."""
-
-    def call(connection: Any, server_name: str | None, _inner: ssl.SSLContext) -> int | None:
-        facade = getattr(connection, "_spiffe_context", None)
-        if facade is None:  # OpenSSL's bare object, which there is only if ours is gone
-            return ssl.AlertDescription.ALERT_DESCRIPTION_INTERNAL_ERROR
-        answer: int | None = callback(connection, server_name, facade)
-        return answer
-
-    return call
-
-
-def pem_of(authorities: Iterable[x509.Certificate]) -> bytes:
-    """Return certificates as one PEM text."""
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in authorities)
-
-
-def unloadable(authorities: Iterable[x509.Certificate]) -> list[x509.Certificate]:
-    """Find the authorities that OpenSSL does not take, so that the others can be loaded without them."""
-    scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    failing = []
-    for authority in authorities:
-        try:
-            load_authorities(scratch, pem_of([authority]))
-        except ssl.SSLError:
-            failing.append(authority)
-    return failing
+        return self._inner.context

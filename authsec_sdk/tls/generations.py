@@ -24,7 +24,8 @@ from authsec_sdk.spiffe import X509SVID, BundleSet, TrustDomain, X509Bundle, X50
 from authsec_sdk.telemetry import GenerationMade, Observer, observer_of, tell
 from authsec_sdk.tls.connection import end_connections
 from authsec_sdk.tls.errors import IdentityUnavailableError
-from authsec_sdk.tls.generation import Generation, unloadable
+from authsec_sdk.tls.generation import Generation
+from authsec_sdk.tls.inner import InnerContexts, unloadable
 from authsec_sdk.tls.keyload import Identity
 from authsec_sdk.tls.limits import TLSLimits, TokenBucket
 from authsec_sdk.tls.listening import listen
@@ -86,7 +87,7 @@ class Generations:
         self.limits = limits
         self._source = source
         self._authorizer = authorizer
-        self._seniority = _seniority_of(source)
+        self._memory = _memory_of(source)
         self._lock = threading.Lock()
         self._bucket = TokenBucket(limits.rebuilds_per_second, limits.rebuilds_per_second * _BURST_SECONDS)
         self._log_bucket = TokenBucket(_LOG_LINES_PER_SECOND, _LOG_BURST)
@@ -224,7 +225,7 @@ class Generations:
         self._end_oldest()
 
     def _plan(self, snapshot: X509Context, svid: X509SVID | None) -> TrustPlan:
-        since = self._seniority.observe(snapshot.bundles)
+        since = self._memory.seniority.observe(snapshot.bundles)
         if not self.role.verifies_chain:
             return TrustPlan(BundleSet.of(), ())
         return plan_trust(snapshot.bundles, own=svid, admitted=self._admitted(), since=since, limits=self.limits)
@@ -272,7 +273,9 @@ class Generations:
 
     def _add(self, built: Built, settings: Settings) -> Generation:
         try:
-            generation = Generation(next(self._numbers), built.svid, built.plan, settings, self.role, self._roots)
+            generation = Generation(
+                next(self._numbers), built.svid, built.plan, settings, self.role, self._memory.inners, self._roots
+            )
         except OSError as error:
             if isinstance(error, ssl.SSLError):
                 raise
@@ -329,17 +332,26 @@ class Generations:
             ) from error
 
 
-# --- one memory of seniority for each source ------------------------------------------------------------------------
+# --- what all contexts of a source share -----------------------------------------------------------------------------
 
-_SENIORITIES: weakref.WeakKeyDictionary[X509ContextSource, Seniority] = weakref.WeakKeyDictionary()
+
+class _Memory:
+    """Since when a source's authorities are known, and the inner contexts made of its identities."""
+
+    def __init__(self) -> None:
+        self.seniority = Seniority()
+        self.inners = InnerContexts()
+
+
+_MEMORIES: weakref.WeakKeyDictionary[X509ContextSource, _Memory] = weakref.WeakKeyDictionary()
 _ALL: weakref.WeakSet[Generations] = weakref.WeakSet()
 
 
-def _seniority_of(source: X509ContextSource) -> Seniority:
+def _memory_of(source: X509ContextSource) -> _Memory:
     try:
-        return _SENIORITIES.setdefault(source, Seniority())
+        return _MEMORIES.setdefault(source, _Memory())
     except TypeError:  # a source without weak references or hash: then each context remembers for itself
-        return Seniority()
+        return _Memory()
 
 
 def all_generations() -> list[Generations]:

@@ -17,7 +17,6 @@ from authsec_sdk.spiffe import TrustDomain, X509Bundle
 from authsec_sdk.testing import TestCA
 from authsec_sdk.testing.certificates import SIGNER_USAGE, CertificatePlan, build_certificate, new_key
 from authsec_sdk.tls import PeerVerificationError
-from authsec_sdk.tls.generation import pem_of
 from authsec_sdk.tls.keyload import load_authorities, load_identity
 
 TIMES = 20
@@ -235,10 +234,11 @@ def test_what_is_set_aside_is_logged_once_and_again_when_it_comes_back(world, ca
 def test_openssl_takes_the_first_of_a_name(world, shake, foreign, own_first, accepted):
     """Undocumented, and what 'own domain first' rests on: if this changes, trust.py must think again."""
     look_alike = TestCA("b.test", subject=world.ca.certificate.subject, with_subject_key_id=False).certificate
-    authorities = [world.ca.certificate, look_alike]
+    authorities = (world.ca.certificate, look_alike)
+    in_order = X509Bundle(world.ca.trust_domain, authorities if own_first else authorities[::-1])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     load_identity(context, world.ca.svid("/server"))
-    load_authorities(context, pem_of(authorities if own_first else authorities[::-1]))
+    load_authorities(context, in_order.to_pem())
     context.verify_mode = ssl.CERT_REQUIRED
     peer = foreign(world.ca.credential("/client"))
     assert sum(shake(context, peer).server_error is None for _ in range(TIMES)) == accepted

@@ -10,7 +10,7 @@ from authsec_sdk.authz import unsafe_authorize_any
 from authsec_sdk.spiffe import BundleSet, TrustDomain, X509Bundle
 from authsec_sdk.testing import TestCA
 from authsec_sdk.tls import TLSLimits
-from authsec_sdk.tls.generation import unloadable
+from authsec_sdk.tls.inner import unloadable
 from authsec_sdk.tls.trust import Seniority, TrustPlan, plan_trust
 
 A, B, C = (TrustDomain.parse(f"{letter}.test") for letter in "abc")
