@@ -164,6 +164,11 @@ class CallerVerifier:
         self._log_bucket = TokenBucket(_LOG_LINES_PER_SECOND, _LOG_BURST)
         self.rejections = 0
 
+    @property
+    def generation(self) -> int | None:
+        """Changes when calls that live on are to be admitted again; None where that never happens."""
+        return self._policy.generation
+
     def admit(self, auth_context: AuthContext, method: str) -> SpiffeID:
         """Return the caller's ID, proven and authorized for `method`.
 

@@ -51,9 +51,9 @@ class MethodPolicy:
             raise CallerError("no methods: every call would be refused; name at least one, or leave `methods` out")
 
     @property
-    def generation(self) -> int:
-        """Read it before `authorize`: a call that lives on is judged again when it has changed."""
-        return 0 if self._policy is None else self._policy.generation
+    def generation(self) -> int | None:
+        """Read it before `authorize`: a call that lives on is judged again when it has changed. None: it never does."""
+        return None if self._policy is None else self._policy.generation
 
     def authorize(self, peer: SpiffeID, method: str) -> None:
         """Return if `peer`, whose ID is proven, may call `method`.

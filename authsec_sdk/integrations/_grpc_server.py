@@ -24,6 +24,7 @@ from authsec_sdk.integrations._grpc_callers import (
 )
 from authsec_sdk.integrations._grpc_channel import Options
 from authsec_sdk.integrations._grpc_methods import MethodPolicy
+from authsec_sdk.integrations._grpc_streams import judged_again
 from authsec_sdk.spiffe import X509ContextSource
 from authsec_sdk.tls import RejectionHook
 
@@ -51,8 +52,8 @@ def mtls_server(
     """Return a `grpc.Server` for `add_mtls_port`, whose handlers run for callers that the policy accepts only.
 
     `authorizer` says who may call at all; `methods` says more for some methods, as `MethodPolicy` has it; `policy`, a
-    `Policy` or `PolicyFile`, must accept each call, too, when it comes (a stream that lives on is not judged again: let
-    `PolicyFile.subscribe` end it, or `grpc.max_connection_age_grace_ms` bound it). A caller is
+    `Policy` or `PolicyFile`, must accept each call, too, and a stream ends at its next message when it is not accepted
+    any more (but not at one that an asyncio handler passes by `context.read()` and `context.write()`). A caller is
     refused when its call comes, with UNAUTHENTICATED or PERMISSION_DENIED, and told nothing else; each refusal goes to
     the log and to `on_rejected`. Calls that come over an open connection are judged anew, by the newest bundles; how
     long a connection lives is `grpc.max_connection_age_ms` of `options`, 30 minutes unless given. `interceptors` run
@@ -188,7 +189,9 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[misc] # grpcio has n
 
     def _guard(self, handler: Any, method: str) -> Any:
         admit = functools.partial(_admit, self._verifier, method)
-        return _rewrapped(handler, lambda behavior, _streams: _guard(behavior, admit))
+        return _rewrapped(
+            _followed(handler, self._verifier, method), lambda behavior, _streams: _guard(behavior, admit)
+        )
 
 
 class _AioInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio has no types
@@ -200,7 +203,23 @@ class _AioInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpci
         return self._guarded(await continuation(handler_call_details), handler_call_details.method)
 
     def _guard(self, handler: Any, method: str) -> Any:
-        return _rewrapped(handler, functools.partial(_aio_guard, self._verifier, method))
+        return _rewrapped(
+            _followed(handler, self._verifier, method), functools.partial(_aio_guard, self._verifier, method)
+        )
+
+
+def _followed(handler: Any, verifier: CallerVerifier, method: str) -> Any:
+    """Let streams follow the policy, where there is one that can change."""
+    if verifier.generation is None or not (handler.request_streaming or handler.response_streaming):
+        return handler
+    follow = functools.partial(
+        judged_again,
+        generation=lambda: verifier.generation,
+        admit=functools.partial(_admit, verifier, method),
+        aio_admit=functools.partial(_aio_admit, verifier, method),
+        takes=bool(handler.request_streaming),
+    )
+    return _rewrapped(handler, lambda behavior, gives: follow(behavior, gives=gives))
 
 
 def _once(guard: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:

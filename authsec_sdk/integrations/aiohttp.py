@@ -11,6 +11,7 @@ one after ``keepalive_timeout`` seconds (15 unless ``connector_options`` says ot
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -22,8 +23,9 @@ from aiohttp import web
 from aiohttp.connector import Connection
 from aiohttp.typedefs import Handler, Middleware
 
-from authsec_sdk.authz import Authorizer, Request, RequestAuthorizer, authorize_request, require_request_authorizer
+from authsec_sdk.authz import Authorizer, Request, RequestAuthorizer, require_request_authorizer
 from authsec_sdk.errors import CallerError, NoIdentityError, SpiffeError
+from authsec_sdk.integrations._live_requests import LiveRequests
 from authsec_sdk.integrations._routes import PROBLEM, PROBLEM_TYPE
 from authsec_sdk.integrations.asgi import OnRefused
 from authsec_sdk.integrations.trusted_front import ForwardedPeer, TrustedFronts, without_forwarded
@@ -194,24 +196,26 @@ def policy_middleware(
 
     ``policy`` is a ``PolicyFile`` or a ``Policy``; the newest decides. Refusals are answered with 403 and a problem
     document that tells nothing; the reason goes to this module's logger. Give it first, so that nothing runs before it.
-    A websocket is judged as the GET that opens it. Not judged again: a websocket or a response that lives on while the
-    policy changes; close those from ``PolicyFile.subscribe``, or bound their age.
+    A websocket is judged as the GET that opens it. What is under way is judged again by each new policy of a
+    ``PolicyFile``, and the connections of those it refuses are cut.
 
     Raises:
         InvalidAuthorizerError: ``policy`` is none.
 
     """
-    asked = require_request_authorizer(policy)
+    live = LiveRequests(require_request_authorizer(policy))
 
     @web.middleware
     async def judge(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            peer = peer_spiffe_id(request)
-            authorize_request(asked, peer, Request.http(request.method, request.path, request.raw_path))
-        except SpiffeError as refusal:
-            logger.warning("Request refused: %s path=%r", refusal, request.path)
-            return web.Response(status=403, body=PROBLEM, content_type=PROBLEM_TYPE)
-        return await handler(request)
+        with contextlib.ExitStack() as under_way:
+            try:
+                peer = peer_spiffe_id(request)
+                asked = Request.http(request.method, request.path, request.raw_path)
+                under_way.enter_context(live.judged(request, peer, asked))
+            except SpiffeError as refusal:
+                logger.warning("Request refused: %s path=%r", refusal, request.path)
+                return web.Response(status=403, body=PROBLEM, content_type=PROBLEM_TYPE)
+            return await handler(request)
 
     return judge
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from aiohttp import web
+from aiohttp import WSMsgType, web
 from grpclib.client import StreamStreamMethod
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
@@ -164,6 +164,47 @@ def test_who_is_allowed_nothing_is_refused_in_the_handshake(world: Any, policy: 
         with pytest.raises((OSError, IndexError)):  # TLS 1.3: the client hears of it when it reads
             raw_request(world, port, "GET /open")
     assert policy.file.counts["", "refused"] >= 1
+
+
+def test_what_aiohttp_holds_open_is_cut_when_the_policy_refuses_it(world: Any, policy: Changing) -> None:
+    served = []
+
+    async def hold(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(str(message.data))
+        served.append(request.path)
+        return socket
+
+    app = web.Application(middlewares=[over_aiohttp.policy_middleware(policy.file)])
+    app.router.add_get("/{rest:.*}", hold)
+
+    async def start() -> web.AppRunner:
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await over_aiohttp.mtls_site(runner, world.payments, MEMBERS, "127.0.0.1", 0).start()
+        return runner
+
+    async def talk(port: int) -> None:
+        url = f"wss://127.0.0.1:{port}"
+        async with over_aiohttp.mtls_session(world.frontend, MEMBERS) as session:
+            async with session.ws_connect(f"{url}/open") as refused, session.ws_connect(f"{url}/only/a") as kept:
+                for each in (refused, kept):
+                    await each.send_str("1")
+                    assert await each.receive_str() == "1"
+                await asyncio.to_thread(policy.change, DENY)
+                assert (await refused.receive(timeout=30)).type in (WSMsgType.CLOSED, WSMsgType.ERROR)
+                await kept.send_str("2")
+                assert await kept.receive_str() == "2"
+
+    with LoopThread("asyncio") as thread:
+        runner = thread.run(start)
+        try:
+            thread.run(talk, runner.addresses[0][1])
+            until(lambda: sorted(served) == ["/only/a", "/open"])
+        finally:
+            thread.run(runner.cleanup)
 
 
 class Conversation:
@@ -347,3 +388,83 @@ def test_grpcio_calls_are_judged_by_method_and_newest_policy(world: Any, policy:
                 assert outcome("Chat") is grpc.StatusCode.PERMISSION_DENIED
         finally:
             server.stop(0).wait()
+
+
+def chat(requests: Iterator[bytes], _context: Any) -> Iterator[bytes]:
+    yield from requests
+
+
+async def aio_chat(requests: Any, _context: Any) -> Any:
+    async for each in requests:
+        yield each
+
+
+async def aio_last(requests: Any, _context: Any) -> bytes:
+    last = b""
+    async for each in requests:
+        last = each
+    return last
+
+
+def last(requests: Iterator[bytes], _context: Any) -> bytes:
+    *_, found = requests
+    return found
+
+
+@pytest.mark.parametrize("behavior", [chat, last, aio_chat, aio_last])
+def test_grpcio_streams_end_at_their_next_message_when_the_policy_refuses_them(
+    behavior: Any, world: Any, policy: Changing
+) -> None:
+    kind = grpc.stream_stream_rpc_method_handler if "chat" in behavior.__name__ else None
+    handler = (kind or grpc.stream_unary_rpc_method_handler)(behavior)
+    handlers = grpc.method_handlers_generic_handler("t.S", {"Chat": handler})
+
+    def ask(port: int, change: str | None) -> bytes:
+        """Send two messages, with a change of the policy between them once the first has passed."""
+
+        before = policy.file.counts.get(("front", "allowed"), 0)
+
+        def requests() -> Iterator[bytes]:
+            yield b"1"
+            if change is not None:
+                until(lambda: policy.file.counts.get(("front", "allowed"), 0) >= before + 2)  # call and message
+                policy.change(change)
+            yield b"2"
+
+        with over_grpc.mtls_channel(f"127.0.0.1:{port}", world.frontend, MEMBERS) as channel:
+            if kind is None:
+                return bytes(channel.stream_unary("/t.S/Chat")(requests(), timeout=20))
+            return bytes([*channel.stream_stream("/t.S/Chat")(requests(), timeout=20)][-1])
+
+    def check(port: int) -> None:
+        assert ask(port, None) == b"2"
+        assert ask(port, ALLOW + "  # the same\n" + NOBODY.removeprefix(HEAD)) == b"2"
+        with pytest.raises(grpc.RpcError) as info:
+            ask(port, DENY)
+        assert info.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+    if behavior in (chat, last):
+        with ThreadPoolExecutor(2) as pool:
+            server = over_grpc.mtls_server(pool, world.payments, MEMBERS, policy=policy.file)
+            server.add_generic_rpc_handlers((handlers,))
+            port = server.add_mtls_port("127.0.0.1:0")
+            server.start()
+            try:
+                check(port)
+            finally:
+                server.stop(0).wait()
+        return
+
+    async def start() -> tuple[Any, int]:
+        server = over_grpc.mtls_aio_server(world.payments, MEMBERS, policy=policy.file)
+        server.add_generic_rpc_handlers((handlers,))
+        port = server.add_mtls_port("127.0.0.1:0")
+        await server.start()
+        return server, port
+
+    with LoopThread("asyncio") as thread:
+        aio_server, port = thread.run(start)
+        try:
+            check(port)
+        finally:
+            thread.run(aio_server.stop, 0)
