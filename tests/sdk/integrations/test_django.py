@@ -116,6 +116,10 @@ def test_server_contract(server_row: Row, kind: str) -> None:
     server_row(pair_of(kind))
 
 
+def test_rotation_under_load(load_row: Row, kind: str) -> None:
+    load_row(pair_of(kind))
+
+
 @contextmanager
 def client_of(world: Any, pair: Pair, path: str = "/frontend") -> Iterator[httpx.Client]:
     world.frontend.publish(world.context(world.ca.svid(path)))

@@ -1,4 +1,4 @@
-"""FastAPI through uvicorn: the peer as a dependency, an authorizer for each route, the documents for both sides."""
+"""FastAPI through uvicorn, and on trio through Hypercorn: the peer as a dependency, an authorizer for each route."""
 
 import logging
 from collections.abc import Callable
@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
+from integration_contract.hypercorn import TrioPair
 from integration_contract.pair import Pair
 from integration_contract.uvicorn import UvicornPair
 from websockets.exceptions import InvalidStatus
@@ -94,16 +96,25 @@ def as_peer(app: Any, peer: SpiffeID | None, **more: Any) -> TestClient:
     return TestClient(told, **more)
 
 
-def test_server_contract(server_row: Row) -> None:
+@pytest.fixture(params=["asyncio", "uvloop", "trio"])
+def pair(request: pytest.FixtureRequest) -> Pair:
     app = FastAPI()
 
-    @app.get("/")
-    async def who(peer: Peer) -> Any:
-        from fastapi.responses import PlainTextResponse
+    @app.get("/", response_class=PlainTextResponse)
+    async def who(peer: Peer) -> str:
+        return str(peer)
 
-        return PlainTextResponse(str(peer))
+    if request.param == "trio":
+        return TrioPair(app)
+    return UvicornPair(app, lifespan="on", loop=request.param)
 
-    server_row(UvicornPair(app, lifespan="on"))
+
+def test_server_contract(server_row: Row, pair: Pair) -> None:
+    server_row(pair)
+
+
+def test_rotation_under_load(load_row: Row, pair: Pair) -> None:
+    load_row(pair)
 
 
 def test_routes_and_routers(world: Any, serve: Any) -> None:

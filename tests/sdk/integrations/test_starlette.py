@@ -65,6 +65,10 @@ def test_server_contract(server_row: Row) -> None:
     assert life[1::2] == ["down"] * (len(life) // 2)
 
 
+def test_rotation_under_load(load_row: Row) -> None:
+    load_row(UvicornPair(application([]), lifespan="on"))
+
+
 def test_routes_and_mounts(world: Any, serve: Any) -> None:
     with serve(application([])) as server:
         with mtls_client(world.frontend, authorize_id(PAYMENTS), base_url=server.url) as client:

@@ -1,4 +1,4 @@
-"""Applications of ASGI frameworks, held to the contract through uvicorn; and an application to hold WSGI's to it."""
+"""Applications of ASGI frameworks, held to the contract through uvicorn."""
 
 import socket
 import time
@@ -19,9 +19,10 @@ class UvicornPair(Pair):
 
     connect = staticmethod(httpx_caller)
 
-    def __init__(self, app: Any, lifespan: str = "off") -> None:
+    def __init__(self, app: Any, lifespan: str = "off", loop: str = "asyncio") -> None:
         self.app = app
         self.lifespan = lifespan
+        self.loop = loop
 
     @contextmanager
     def serve(self, source: Any, authorizer: Any, on_rejected: Any = None) -> Iterator[Any]:
@@ -35,7 +36,7 @@ class UvicornPair(Pair):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
             listener.bind(("127.0.0.1", 0))
             served.port = listener.getsockname()[1]
-            with LoopThread("asyncio") as thread:
+            with LoopThread(self.loop) as thread:
                 server = MTLSServer(MTLSConfig(counted, source, authorizer, on_rejected=on_rejected, **options))
 
                 async def run() -> None:
