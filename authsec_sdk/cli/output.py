@@ -3,16 +3,24 @@
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from authsec_sdk.spiffe import JWTSVID, WITSVID, X509SVID, TrustBundle, X509Context
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 Facts = dict[str, object]
+
+_RESULT_WIDTH: Final = 9
+_STYLES: Final = {"ok": "green", "warning": "bold yellow", "FAILED": "bold red", "BROKEN": "bold red", "skipped": "dim"}
 
 
 def add_output(parser: argparse.ArgumentParser, *, inherited: bool = False) -> None:
@@ -33,10 +41,19 @@ def show(facts: Facts, *, output: str) -> None:
     except ImportError:
         sys.stdout.write("\n".join(lines) + "\n")
         return
-    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    plain = False if os.environ.get("NO_COLOR") else None  # rich would leave out colours alone, and keep bold
+    console = Console(soft_wrap=True, highlight=False, emoji=False, force_terminal=plain)
     for line in lines:
-        label, separator, value = line.partition(": ")
-        console.print(Text.assemble((label + separator, "bold"), value) if separator else Text(line, "bold"))
+        console.print(_styled(Text, line))
+
+
+def _styled(text: "type[Text]", line: str) -> "Text":
+    first = line.split(maxsplit=1)[0] if line.strip() else ""
+    if line.startswith("  ") and first in _STYLES:
+        return text.assemble((line[: _RESULT_WIDTH + 2], _STYLES[first]), line[_RESULT_WIDTH + 2 :])
+    label, separator, value = line.partition(": ")
+    style = "bold red" if value.startswith(("REFUSED", "FAILED")) else ""
+    return text.assemble((label + separator, "bold"), (value, style)) if separator else text(line, "bold")
 
 
 def _pretty(facts: Facts, indent: str) -> list[str]:
@@ -46,11 +63,26 @@ def _pretty(facts: Facts, indent: str) -> list[str]:
         if isinstance(value, dict):
             lines += [label, *_pretty(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
+            if "result" in value[0]:
+                lines += [label, *(line for item in value for line in _judged(item, indent + "  "))]
+                continue
             for number, item in enumerate(value, start=1):
                 lines += [f"{label} {number}", *_pretty(item, indent + "  ")]
         else:
             text = ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
             lines.append(f"{label}: {printable(text)}")
+    return lines
+
+
+def _judged(item: Facts, indent: str) -> list[str]:
+    """Return one check or rule as a line: its result, its name, and what there is to say; then what to do."""
+    rest = [str(item[key]) for key in ("check", "rule", "detail") if item.get(key)]
+    place = ", ".join(f"{key} {item[key]}" for key in ("certificate",) if key in item)
+    clause = " ".join(part for part in (place, str(item.get("clause", ""))) if part)
+    words = printable(": ".join(rest) + (f" ({clause})" if clause else ""))
+    lines = [f"{indent}{item['result']!s:<{_RESULT_WIDTH}}{words}"]
+    if item.get("remedy"):
+        lines.append(f"{indent}{'':<{_RESULT_WIDTH}}-> {printable(item['remedy'])}")
     return lines
 
 

@@ -17,7 +17,7 @@ def add_command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
-        description=None if description is None else inspect.cleandoc(description),
+        description=None if description is None else inspect.cleandoc(description).replace("``", ""),
         epilog="\n".join(["examples:", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -90,8 +90,7 @@ class Folder:
             raise
         for name in (*files, *kept):
             self._link(name, f"{_CURRENT}/{name}")
-        if before is not None:
-            self._remove(self.path / before)
+        self.clean(())
 
     def _link(self, name: str, target: str) -> None:
         place = self.path / name

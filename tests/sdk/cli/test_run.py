@@ -20,10 +20,12 @@ from authsec_sdk.spiffe import JWTSVID, parse_bundle_map
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
 
 LISTENER = """
-import signal, sys, time
+import os, signal, sys, time
 from pathlib import Path
+def got(number, _):
+    os.write(1, f"got {signal.Signals(number).name}\\n".encode())  # print may be under way, and refuses a second one
 for name in sys.argv[2:]:
-    signal.signal(signal.Signals[name], lambda number, _: print("got", signal.Signals(number).name, flush=True))
+    signal.signal(signal.Signals[name], got)
 print("begins", Path(sys.argv[1], "svid.pem").exists(), flush=True)
 while True:
     time.sleep(0.05)

@@ -21,8 +21,8 @@ jwt_svids = [{{jwt_audience="vault", jwt_svid_file_name="token"}}]
 jwt_bundle_file_name = "keys.json"
 """
 PROGRAM = """
-import signal, sys, time
-signal.signal(signal.SIGUSR1, lambda *_: print("reloads", flush=True))
+import os, signal, sys, time
+signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"reloads"))
 print("begins", flush=True)
 time.sleep(float(sys.argv[1]))
 """
