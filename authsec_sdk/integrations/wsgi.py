@@ -135,9 +135,12 @@ def read_forwarded(fronts: TrustedFronts, environ: Environ) -> ForwardedPeer | N
 
 
 def path_of(environ: Environ) -> str:
-    """Return the whole decoded path, with U+FFFD, which refuses it, for what is not UTF-8."""
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return str(path).encode("latin-1", "replace").decode("utf-8", "replace") or "/"
+    """Return the decoded path that the application goes by, with U+FFFD, which refuses it, for what is not UTF-8.
+
+    Without `SCRIPT_NAME`: gunicorn takes that from a header of whoever calls over loopback, and with the whole path
+    judged, `/public/admin` below a claimed `/public` would be `/admin` to the application alone.
+    """
+    return str(environ.get("PATH_INFO", "")).encode("latin-1", "replace").decode("utf-8", "replace") or "/"
 
 
 def request_of(environ: Environ) -> Request:

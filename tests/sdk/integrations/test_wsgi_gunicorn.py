@@ -28,8 +28,9 @@ certfile, ssl_context, post_fork = mtls.certfile, mtls.ssl_context, mtls.post_fo
 """
 HOOK = "from authsec_sdk.integrations.wsgi import keep_raw_headers as pre_request\n"
 APP = """
+from authsec_sdk.authz import authorize_id, authorize_member_of
 from authsec_sdk.integrations.trusted_front import TrustedFronts
-from authsec_sdk.integrations.wsgi import TrustedFrontMiddleware, peer_spiffe_id
+from authsec_sdk.integrations.wsgi import Route, RouteAuthorizationMiddleware, TrustedFrontMiddleware, peer_spiffe_id
 
 def tells(environ, start_response):
     forwarded = environ["authsec.forwarded"]
@@ -38,7 +39,9 @@ def tells(environ, start_response):
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 
-app = TrustedFrontMiddleware(tells, TrustedFronts("spiffe://example.org/payments", ["spiffe://example.org/front"]))
+routes = [Route("/**", authorize_member_of("example.org")), Route("/admin", authorize_id("spiffe://example.org/admin"))]
+judged = RouteAuthorizationMiddleware(tells, routes)
+app = TrustedFrontMiddleware(judged, TrustedFronts("spiffe://example.org/payments", ["spiffe://example.org/front"]))
 """
 
 
@@ -97,3 +100,12 @@ def test_without_the_hook_nothing_of_a_front_is_believed(world: Any, tmp_path: P
             headers = [("x-forwarded-client-cert", SAID)]
             assert answers(world, url, "/front", headers, []) == [403, 403]
             assert answers(world, url, "/frontend", headers) == ["spiffe://example.org/frontend None []"]
+
+
+def test_a_claimed_prefix_does_not_hide_the_path(world: Any, tmp_path: Path) -> None:
+    """gunicorn takes SCRIPT_NAME from a header where the caller is on loopback, as a front may be."""
+    with FakeWorkloadAPI() as agent:
+        agent.issue(world.ca, "/payments")
+        with gunicorn(tmp_path, agent, CONFIG, "-k", "gthread") as url:
+            told = answers(world, f"{url}/public/admin", "/frontend", {}, {"SCRIPT_NAME": "/public"})
+            assert told == ["spiffe://example.org/frontend None []", 403]
