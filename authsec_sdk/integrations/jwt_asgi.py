@@ -70,9 +70,10 @@ class JWTBearerMiddleware:
     """Lets through who sends exactly one valid JWT-SVID for one of our names, and whom the authorizer accepts.
 
     ``audience`` are the names this service goes by, at least one; a single text is one name. The token is looked for in
-    ``Authorization`` and nowhere else, neither in the URL nor in the body. Nothing blocks: keys come from the source,
-    which follows them. What the caller hears is RFC 6750's: 401 without a token or with a wrong one, 400 for a header
-    that cannot be read, 403 for a caller the authorizer refuses, 503 before the first keys are there; and no reason.
+    ``Authorization`` and nowhere else, neither in the URL nor in the body. One bound to a key (``cnf``) is refused: a
+    bearer proves no key. Nothing blocks: keys come from the source, which follows them. What the caller hears is RFC
+    6750's: 401 without a token or with a wrong one, 400 for a header that cannot be read, 403 for a caller the
+    authorizer refuses, 503 before the first keys are there; and no reason.
     This module's logger hears the reason at WARNING, and ``on_refused`` with the ID, as far as it was proven, and the
     path. Websockets are refused before they are accepted. Lifespan passes through.
 
@@ -119,6 +120,8 @@ class JWTBearerMiddleware:
         svid: JWTSVID | None = None
         try:
             svid = self._source.validate(_token(scope), self._audience)
+            if "cnf" in svid.claims:
+                raise PeerCredentialError("the token is bound to a key (cnf), which a bearer does not prove")
             authorize(self._authorizer, svid.id)
         except _RefusedError as refusal:
             self._tell(None, scope, refusal.reason)

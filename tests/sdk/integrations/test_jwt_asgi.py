@@ -55,10 +55,13 @@ class Heard:
         self.calls.append((caller, path, reason))
 
 
-async def ask(app: Any, *authorization: str, kind: str = "http", extensions: Any = None) -> list[dict[str, Any]]:
+async def ask(
+    app: Any, *authorization: str, kind: str = "http", extensions: Any = None, query: str = ""
+) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
     headers = [(b"authorization", value.encode("latin-1")) for value in authorization]
-    scope = {"type": kind, "path": "/pay", "headers": headers, "extensions": extensions or {"spiffe": {"peer": None}}}
+    scope = {"type": kind, "path": "/pay", "query_string": query.encode(), "headers": headers}
+    scope["extensions"] = extensions or {"spiffe": {"peer": None}}
 
     async def receive() -> dict[str, Any]:
         return {"type": "websocket.connect"}
@@ -138,6 +141,21 @@ async def test_whoever_is_wrong_hears_a_status_and_we_hear_the_reason(
     assert str(reason) in caplog.text
     assert str(caller) == ("spiffe://example.org/intruder" if what == "intruder" else "None")
     assert good not in caplog.text
+
+
+async def test_a_token_bound_to_a_key_is_no_bearer_token(ca: TestCA, source: JWTSource) -> None:
+    app, heard = Application(), Heard()
+    token = ca.tokens.jwt_token("/frontend", ["payments"], claims={"cnf": {"jkt": "x"}})
+    start, _ = await ask(middleware(source, app, heard), f"Bearer {token}")
+    assert (start["status"], app.seen) == (401, [])
+    assert "cnf" in str(heard.calls[0][2])
+
+
+async def test_tokens_in_urls_are_not_looked_at(ca: TestCA, source: JWTSource) -> None:
+    app = Application()
+    token = ca.tokens.jwt_token("/frontend", ["payments"])
+    start, _ = await ask(middleware(source, app), query=f"access_token={token}")
+    assert (start["status"], app.seen) == (401, [])
 
 
 async def test_without_keys_the_answer_is_to_come_again() -> None:
