@@ -62,7 +62,8 @@ class MTLS:
         self._make_source = source
         self._minimum_version = minimum_version
         self._on_rejected = on_rejected
-        self._of_process: _OfProcess | None = None
+        self._lock = threading.Lock()
+        self._begun: tuple[X509Source, SpiffeSSLContext] | None = None
 
     @classmethod
     def of(cls, conf: Any) -> "MTLS":
@@ -98,18 +99,17 @@ class MTLS:
 
     def context(self, alpn: Iterable[str] = ("http/1.1",)) -> SpiffeSSLContext:
         """Return the context of this process, for worker classes that hand one to their event loop."""
-        return self._here().context.view(alpn=tuple(alpn))
+        return self._here().view(alpn=tuple(alpn))
 
-    def _here(self) -> "_OfProcess":
-        found = self._of_process
-        if found is None or found.pid != os.getpid():
-            with _lock:
-                found = self._of_process
-                if found is None or found.pid != os.getpid():
-                    found = self._of_process = self._begin()
-        return found
+    def _here(self) -> SpiffeSSLContext:
+        if self._begun is None:
+            with self._lock:
+                if self._begun is None:
+                    self._begin()
+        assert self._begun is not None
+        return self._begun[1]
 
-    def _begin(self) -> "_OfProcess":
+    def _begin(self) -> None:
         source = self._make_source()
         try:
             source.__enter__()
@@ -119,17 +119,7 @@ class MTLS:
         except BaseException:
             source.close()
             raise
-        return _OfProcess(os.getpid(), source, context)
-
-
-_lock = threading.Lock()
-
-
-class _OfProcess:
-    """What one process has, until it ends."""
-
-    def __init__(self, pid: int, source: X509Source, context: SpiffeSSLContext) -> None:
-        self.pid, self.source, self.context = pid, source, context
+        self._begun = source, context  # until the process ends
 
 
 class _Wrapping:
