@@ -107,7 +107,8 @@ class HandshakeGate:
             owner._proof = proof
             owner._peer_spiffe_id = peer = None if proof is None else proof.peer
             if owner._sslobj is self:  # else it was ended or closed meanwhile, and stays so
-                owner._sslobj = verifier.guarded(raw, owner, self._generation)
+                plain = self._generation.sessions is None and not verifier.bounds_lifetime
+                owner._sslobj = raw if plain else verifier.guarded(raw, owner, self._generation)
                 if verifier.rechecks != rechecks:  # it may have passed over this one
                     verifier.recheck()
                 verifier.accepted(peer, self._generation, self._begun)

@@ -80,6 +80,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         self._lock = threading.Lock()
         self._generations = generations
         self._verifier = verifier
+        self._checks_hostname = generations.role.checks_hostname
         self._ready: tuple[Built, Settings, Generation] | None = None
         options = ssl.Options(_of_base("options").__get__(self)) | REQUIRED_OPTIONS | settings.options
         self._settings = replace(settings, options=options)
@@ -175,7 +176,7 @@ class SpiffeSSLContext(ssl.SSLContext):
         return SharedHandshakeGate(raw, owner._begin(self, generation), generation, self._verifier)
 
     def _begin(self, owner: Any, session: object, server_hostname: str | None) -> tuple[Generation, Any]:
-        if self.role.checks_hostname and not server_hostname:  # `ssl` asks that of sockets, and not of SSLObject
+        if self._checks_hostname and not server_hostname:  # `ssl` asks that of sockets, and not of SSLObject
             raise ContextSettingError("a web server is known by its host name: server_hostname must name it")
         if session is not None:
             raise ContextSettingError("a SPIFFE context resumes no session: every connection verifies its peer anew")

@@ -93,6 +93,7 @@ class Generations:
         self._log_bucket = TokenBucket(_LOG_LINES_PER_SECOND, _LOG_BURST)
         self._numbers = itertools.count(1)
         self._made: list[int] = []
+        self._newest: tuple[X509Context, BundleSet[X509Bundle]] | None = None
         # What new connections are made from, if it is as new as it may be. None: ask `current`.
         self.built: Built | None = None
         self._built: Built | None = None
@@ -156,9 +157,12 @@ class Generations:
 
     def newest_bundles(self) -> BundleSet[X509Bundle]:
         """The bundles of the newest snapshot, whether or not a generation was built of it yet."""
-        admitted = self._admitted()
-        bundles = self.check_source().bundles
-        return BundleSet.of(*(bundle for td, bundle in bundles.items() if admitted is None or td in admitted))
+        snapshot, known = self.check_source(), self._newest
+        if known is None or known[0] is not snapshot:
+            admitted = self._admitted()
+            chosen = (bundle for td, bundle in snapshot.bundles.items() if admitted is None or td in admitted)
+            self._newest = known = (snapshot, BundleSet.of(*chosen))
+        return known[1]
 
     def set_aside(self) -> tuple[SetAside, ...]:
         """What of the newest snapshot is not trusted although a bundle has it, and why."""

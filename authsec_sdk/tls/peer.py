@@ -102,6 +102,7 @@ class PeerVerifier:
         self._unlogged = 0
         self._rejections = 0
         self._live = live
+        self.bounds_lifetime = live.bounds_lifetime
         self.rechecks = 0  # how many were begun
         if live.recheck:
             generations.after_each_update(self.recheck)
@@ -160,13 +161,13 @@ class PeerVerifier:
             tell(observer, HandshakeCompleted(str(self._role), peer, own, generation.number, seconds))
 
     def guarded(self, raw: RawTLS, owner: Any, generation: Generation) -> Any:
-        """Return what an accepted connection works through: OpenSSL's object itself, unless a context asked for more.
+        """Return what an accepted connection works through where a context asked for more than OpenSSL's own object.
 
         That is a guard for a lifetime that is bounded, and one for a client that waits for a ticket.
         """
         through: Any = raw
         live = self._live
-        if live.bounds_lifetime:
+        if self.bounds_lifetime:
             chain = () if owner._proof is None else owner._proof.chain
             expires_in = expires_at(chain) - time.time() if chain else None
             dice = random.uniform(-1.0, 1.0)  # noqa: S311 - spreads load, hides nothing
