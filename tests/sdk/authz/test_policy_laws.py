@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authsec_sdk.authz import Policy, Request
@@ -75,6 +75,7 @@ def may_connect(rules: Policy, peer: SpiffeID) -> bool:
 RULE_LISTS = st.lists(RULES, max_size=5)
 
 
+@settings(deadline=None)
 @given(RULE_LISTS, RULES, IDS, REQUESTS)
 def test_a_further_deny_never_allows_more(rules: list[Rule], further: Rule, peer: SpiffeID, request: Request) -> None:
     before, after = policy(rules), policy([*rules, replace(further, effect="deny")])
@@ -83,6 +84,7 @@ def test_a_further_deny_never_allows_more(rules: list[Rule], further: Rule, peer
     assert after.trust_domains() == before.trust_domains()
 
 
+@settings(deadline=None)
 @given(IDS, REQUESTS, st.lists(RULES, max_size=3))
 def test_nothing_allows_nobody(peer: SpiffeID, request: Request, rules: list[Rule]) -> None:
     for empty in (Policy(), policy([replace(rule, effect="deny") for rule in rules])):
@@ -91,6 +93,7 @@ def test_nothing_allows_nobody(peer: SpiffeID, request: Request, rules: list[Rul
         assert empty.trust_domains() == frozenset()
 
 
+@settings(deadline=None)
 @given(RULE_LISTS, st.randoms(use_true_random=False), IDS, REQUESTS)
 def test_order_says_nothing(rules: list[Rule], random: object, peer: SpiffeID, request: Request) -> None:
     named = list(policy(rules).rules)
@@ -102,6 +105,7 @@ def test_order_says_nothing(rules: list[Rule], random: object, peer: SpiffeID, r
     assert may_connect(one, peer) == may_connect(other, peer)
 
 
+@settings(deadline=None)
 @given(RULE_LISTS, IDS, REQUESTS)
 def test_who_is_accepted_for_something_may_connect_from_a_trust_domain_that_is_named(
     rules: list[Rule], peer: SpiffeID, request: Request
@@ -113,6 +117,7 @@ def test_who_is_accepted_for_something_may_connect_from_a_trust_domain_that_is_n
         assert peer.trust_domain in found.trust_domains()
 
 
+@settings(deadline=None)
 @given(RULE_LISTS, IDS, REQUESTS)
 def test_explanations_agree_with_decisions(rules: list[Rule], peer: SpiffeID, request: Request) -> None:
     found = policy(rules)
@@ -120,6 +125,7 @@ def test_explanations_agree_with_decisions(rules: list[Rule], peer: SpiffeID, re
     assert accepts(found, peer, request) == (effects == {"allow"})
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.none() | st.text(), IDS)
 def test_no_text_breaks_a_decision(method: str, path: str, raw: str | None, peer: SpiffeID) -> None:
     allow = policy([Rule("x", "allow", frozenset({peer}), None)])

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from authsec_sdk.policyfile import InvalidPolicyError, parse_policy
@@ -84,6 +84,7 @@ def test_bytes_that_are_no_plain_text(data: bytes, format_: Format) -> None:
     assert info.value.line is not None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(FORMATS))
 def test_no_bytes_raise_anything_else(data: bytes, format_: Format) -> None:
     assert said(data, format_).isprintable()
@@ -92,7 +93,7 @@ def test_no_bytes_raise_anything_else(data: bytes, format_: Format) -> None:
 TEXT = st.text(alphabet=st.sampled_from(list("[]{}\"'\\,.:=-?#&*!|>%@` \n\r\tab1=\u00e9")), max_size=60)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(TEXT, st.sampled_from(FORMATS))
 def test_no_text_of_marks_raises_anything_else(text: str, format_: Format) -> None:
     whole = f"version: 1\nrules: {text}", f"version = 1\nrules = {text}", f'{{"version": 1, "rules": {text}}}'
@@ -103,8 +104,9 @@ def test_no_text_of_marks_raises_anything_else(text: str, format_: Format) -> No
 # --- the same in each format -----------------------------------------------------------------------------------------
 
 WORD = st.from_regex(r"[a-z]{1,3}", fullmatch=True)
+PRINTED = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=9)
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5) | WORD,
+    st.none() | st.booleans() | st.integers(-9, 9) | PRINTED | WORD,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORD, inner, max_size=3),
     max_leaves=6,
 )
@@ -128,7 +130,7 @@ RULE = st.builds(
     st.sampled_from(["allow", "deny"]),
     PEERS,
     SCOPE,
-    st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=9),
+    st.none() | PRINTED,
 )
 
 
@@ -161,6 +163,7 @@ def in_each_format(value: dict[str, Any]) -> list[Any]:
     return [outcome(*each) for each in texts]
 
 
+@settings(deadline=None)
 @given(st.lists(RULE, max_size=4))
 def test_a_policy_is_the_same_in_each_format(rules: list[dict[str, Any]]) -> None:
     first, *others = in_each_format(document(rules))
@@ -168,11 +171,10 @@ def test_a_policy_is_the_same_in_each_format(rules: list[dict[str, Any]]) -> Non
     assert all(other == first for other in others)
 
 
+@settings(deadline=None)
 @given(st.lists(RULE, min_size=1, max_size=2), st.sampled_from(["name", "allow", "http", "grpc", "x"]), ANYTHING)
 def test_an_error_is_the_same_in_each_format(rules: list[dict[str, Any]], key: str, value: Any) -> None:
-    text = json.dumps(value)
-    if "null" in text or not text.replace("\\u", "").isascii() or not str(value).isprintable():
-        return  # TOML has no null, and odd characters are refused before any parser
+    assume("null" not in json.dumps(value))  # which TOML has not
     damaged = document(rules)
     damaged["rules"][0][key] = value
     _, _, from_toml, from_json, _ = in_each_format(damaged)
