@@ -126,7 +126,8 @@ def _render_types(name: str, pyi: str) -> str:
     """protoc's type stub with our well-known types, and typed where protoc leaves a bare ``Mapping``."""
     known = "|".join(WELL_KNOWN)
     pyi = re.sub(rf"(?m)^from google\.protobuf import ((?:{known})_pb2) as", rf"from {GENERATED} import \1 as", pyi)
-    pyi = re.sub(rf"(?m)^from {re.escape(PACKAGE)}(\.spire)? import", rf"from {GENERATED}\1 import", pyi)
+    ours = rf"(?m)^from {re.escape(PACKAGE)}((?:\.(?!_generated)\w+)*) import"
+    pyi = re.sub(ours, rf"from {GENERATED}\1 import", pyi)
     pyi = re.sub(r"\b_Mapping\]", "_Mapping[str, _Any]]", pyi)
     if "_Any]" in pyi:
         pyi = pyi.replace("from typing import ", "from typing import Any as _Any, ", 1)

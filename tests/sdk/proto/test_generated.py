@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import authsec_sdk.proto
+import authsec_sdk.proto.envoy
 import authsec_sdk.proto.spire
 from authsec_sdk.proto import any_pb2, empty_pb2, health_pb2, status_pb2, struct_pb2, workload_pb2, wrappers_pb2
 from authsec_sdk.proto.spire import agent_grpc, agent_pb2, bundle_grpc, entry_grpc, entry_pb2, svid_grpc, types_pb2
@@ -58,10 +59,13 @@ def test_nothing_of_ours_is_in_the_default_pool() -> None:
         Default().FindMessageTypeByName("spire.api.types.Entry")
 
 
-@pytest.mark.parametrize("package", [authsec_sdk.proto, authsec_sdk.proto.spire], ids=lambda package: package.__name__)
+@pytest.mark.parametrize(
+    "package",
+    [authsec_sdk.proto, authsec_sdk.proto.envoy, authsec_sdk.proto.spire],
+    ids=lambda package: package.__name__,
+)
 def test_every_module_loads_and_every_generated_one_is_reachable(package: object) -> None:
-    name = package.__name__
-    folder = GENERATED / "spire" if name.endswith("spire") else GENERATED
+    folder = GENERATED / package.__name__.removeprefix("authsec_sdk.proto").removeprefix(".")
     assert {path.stem for path in folder.glob("*_*.py") if path.stem != "__init__"} == set(package.__all__)
     for module in package.__all__:
         assert getattr(package, module) is importlib.import_module(f"{folder_module(folder)}.{module}")
@@ -70,7 +74,7 @@ def test_every_module_loads_and_every_generated_one_is_reachable(package: object
 
 
 def folder_module(folder: Path) -> str:
-    return "authsec_sdk.proto._generated" + (".spire" if folder.name == "spire" else "")
+    return "authsec_sdk.proto._generated" + ("" if folder == GENERATED else f".{folder.name}")
 
 
 def test_well_known_types_of_our_pool() -> None:

@@ -1,0 +1,1 @@
+"""Written by authsec_sdk.proto.generate."""
