@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from authsec_sdk.atomic_file import read_private, remove_file, remove_leftovers, write_atomic
+from authsec_sdk.atomic_file import read_private, remove_file, remove_leftovers, write_atomic, write_set
 from authsec_sdk.errors import ConfigurationError
 
 
@@ -152,3 +152,19 @@ def test_a_failed_write_leaves_no_content_in_its_frames(tmp_path: Path) -> None:
     frames = [entry.frame for entry in caught.traceback if Path(entry.path).name == "atomic_file.py"]
     assert frames
     assert not any("keykeykey" in repr(value) for frame in frames for value in frame.f_locals.values())
+
+
+def test_a_set_is_written_with_its_modes(tmp_path: Path) -> None:
+    write_set(tmp_path, {"a": (b"1", 0o600), "b": (b"2", 0o644)})
+    assert {path.name: (path.read_bytes(), path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {
+        "a": (b"1", 0o600),
+        "b": (b"2", 0o644),
+    }
+
+
+def test_of_a_set_that_cannot_be_written_nothing_is(tmp_path: Path) -> None:
+    write_set(tmp_path, {"a": (b"old", 0o600)})
+    with pytest.raises(OSError, match="too long"):
+        write_set(tmp_path, {"a": (b"new", 0o600), "b" * 300: (b"2", 0o600)})
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
