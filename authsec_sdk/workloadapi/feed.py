@@ -150,12 +150,12 @@ class Feed(ABC, Generic[_Value]):
                     listener(value)
                 except Exception:
                     _logger.exception("a new identity could not be taken by a TLS context, which keeps its old one")
-        self.bells.ring()
         if self.observer is not None:
             if not live:
                 self._tell(SourceConnected(self.name))
             if changed:
                 self._tell(SourceUpdated(self.name, progress.updates, *self._identity(value)))
+        self.bells.ring()  # last, so that a program which waits and then closes has counted what it waited for
 
     def _reject(self, error: SpiffeError) -> None:
         """Note that what arrived breaks a rule; what was known stays."""

@@ -295,3 +295,15 @@ def test_no_wit_svid_with_this_hint(fake: FakeWorkloadAPI) -> None:
         source.wait(0.01)
     assert source.status.state is SourceState.FAILED
     source.close()
+
+
+def test_who_waited_and_closes_at_once_has_been_observed(fake: FakeWorkloadAPI) -> None:
+    heard: list[Event] = []
+
+    def slow(event: Event) -> None:
+        time.sleep(0.1)
+        heard.append(event)
+
+    with X509Source(fake.address, observer=slow):
+        pass
+    assert [type(event) for event in heard] == [SourceConnected, SourceUpdated, SourceClosed]
