@@ -125,12 +125,19 @@ class HandshakeGate:
     def read(self, *args: Any) -> Any:
         """Finish the handshake first, as OpenSSL would; then read."""
         self.do_handshake()
-        return self._raw.read(*args)
+        return self._opened().read(*args)
 
     def write(self, data: Any, /) -> int:
         """Finish the handshake first, as OpenSSL would; then write."""
         self.do_handshake()
-        return self._raw.write(data)
+        written: int = self._opened().write(data)
+        return written
+
+    def _opened(self) -> Any:
+        """Return what the connection works through now: what came of the verdict, or of whoever ended it since."""
+        owner = self._owner()
+        through = None if owner is None else owner._sslobj
+        return self._raw if through is None or through is self else through
 
     def shutdown(self) -> NoReturn:
         """Refuse: there is no session to end in good order yet, and a refused peer is owed no goodbye."""
@@ -191,7 +198,7 @@ class SharedHandshakeGate(HandshakeGate):
         """As `HandshakeGate.do_handshake`, one thread after the other, and once."""
         with self._lock:
             owner = self._owner()
-            if owner is None or owner._sslobj is not self._raw:
+            if owner is None or owner._sslobj is self:  # else another thread was faster
                 super().do_handshake()
 
 

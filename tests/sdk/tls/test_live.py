@@ -195,6 +195,31 @@ def test_a_recheck_between_verdict_and_first_byte_is_not_missed(world, begin, po
     ended(pipe.server.read)
 
 
+@pytest.mark.parametrize("use", ["read", "write"])
+def test_nor_where_the_first_use_is_the_handshake(world, begin, policy, use):
+    """Data that came with the handshake is not handed out once the recheck has ended the connection."""
+    authorizer, denied = policy
+    contexts = []
+
+    def judge(peer):
+        authorizer(peer)
+        if not denied:
+            denied.add(peer)
+            contexts[0].recheck()
+        return True
+
+    contexts.append(world.server(authorize_if(judge, "changing")))
+    handshake = begin(contexts[0], world.client())
+    for side in (handshake.client, handshake.server):
+        with pytest.raises(ssl.SSLWantReadError):
+            side.do_handshake()
+        handshake.move()
+    handshake.client.do_handshake()
+    handshake.client.write(b"secret")
+    handshake.move()
+    ended(lambda: handshake.server.read() if use == "read" else handshake.server.write(b"x"))
+
+
 def test_rechecks_hold_no_connection_and_no_context(world, shake):
     server, client = world.server(live=RECHECKED), world.client(live=RECHECKED)
     pipe = shake(server, client)
