@@ -1,6 +1,6 @@
-"""What a server hands out: a certificate chain for an ID, without the key, which never leaves the node."""
+"""What a server hands out: certificate chains without keys, which never leave the node, and tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 
@@ -18,3 +18,20 @@ class IssuedX509SVID:
     certificates: tuple[x509.Certificate, ...]
     expires_at: int
     hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A JWT-SVID or WIT-SVID that the server signed for `id`; the times are Unix seconds. The token is a credential.
+
+    Not checked: that the token says the same.
+    """
+
+    id: SpiffeID
+    token: str = field(repr=False)
+    issued_at: int
+    expires_at: int
+    hint: str = ""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("an issued token is a credential and is not pickled")

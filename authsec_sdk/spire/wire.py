@@ -28,13 +28,16 @@ from authsec_sdk.spire.entries import (
 )
 from authsec_sdk.spire.selectors import InvalidSelectorError, Selector
 from authsec_sdk.spire.svids import IssuedX509SVID
+from authsec_sdk.spire.tainted import TaintedAuthorities
 from authsec_sdk.spire.wire_bundles import (
-    TaintedAuthorities,
     bundle_from_wire,
     bundle_to_wire,
     masked,
+    published_from_wire,
+    published_to_wire,
     tainted_from_wire,
 )
+from authsec_sdk.spire.wire_tokens import jwt_svid_to_wire, token_from_wire, wit_svid_to_wire
 
 __all__ = [
     "AUTHORIZED_ENTRY_MASK",
@@ -49,7 +52,10 @@ __all__ = [
     "entry_to_wire",
     "join_token_from_wire",
     "join_token_to_wire",
+    "jwt_svid_to_wire",
     "new_entry_from_wire",
+    "published_from_wire",
+    "published_to_wire",
     "revision_from_wire",
     "revision_to_wire",
     "selectors_from_wire",
@@ -59,6 +65,8 @@ __all__ = [
     "svid_from_wire",
     "svid_to_wire",
     "tainted_from_wire",
+    "token_from_wire",
+    "wit_svid_to_wire",
 ]
 
 AUTHORIZED_ENTRY_MASK = types_pb2.EntryMask(

@@ -1,8 +1,8 @@
 """Bundles in SPIRE's protobuf, both directions; the half of `wire` that knows certificates and keys."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
 from cryptography import x509
@@ -14,35 +14,46 @@ from authsec_sdk.errors import InvalidBundleError
 from authsec_sdk.jose.jwk import JWTPublicKey, is_signature_key
 from authsec_sdk.proto.spire import types_pb2
 from authsec_sdk.spiffe import TrustBundle, TrustDomain, X509Bundle
+from authsec_sdk.spire.tainted import PublishedBundle, TaintedAuthorities
 
 _KeyMessage: TypeAlias = types_pb2.JWTKey | types_pb2.WITKey
 _M = TypeVar("_M", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
-class TaintedAuthorities:
-    """Authorities the server no longer wants anything to be signed by; they still verify until they are revoked."""
-
-    x509_authorities: tuple[x509.Certificate, ...] = ()
-    jwt_key_ids: frozenset[str] = frozenset()
-
-    def __bool__(self) -> bool:
-        return bool(self.x509_authorities or self.jwt_key_ids)
-
-
 def bundle_to_wire(bundle: TrustBundle, mask: types_pb2.BundleMask | None = None) -> types_pb2.Bundle:
     """The bundle, or what the mask lets through of it. Absent numbers are 0. Nothing is marked as tainted."""
+    return published_to_wire(PublishedBundle(bundle), mask)
+
+
+def published_to_wire(published: PublishedBundle, mask: types_pb2.BundleMask | None = None) -> types_pb2.Bundle:
+    """As `bundle_to_wire`, with the marks of what is tainted and when keys end (0 where nobody said)."""
+    bundle, tainted, expiry = published.bundle, published.tainted, published.key_expiry
+    tainted_x509 = X509Bundle(bundle.trust_domain, tainted.x509_authorities)
     message = types_pb2.Bundle(
         trust_domain=bundle.trust_domain.name,
         x509_authorities=[
-            types_pb2.X509Certificate(asn1=authority.public_bytes(Encoding.DER))
+            types_pb2.X509Certificate(
+                asn1=authority.public_bytes(Encoding.DER), tainted=tainted_x509.contains(authority)
+            )
             for authority in bundle.x509_authorities
         ],
         jwt_authorities=[
-            types_pb2.JWTKey(public_key=_spki(key), key_id=key_id) for key_id, key in bundle.jwt_authorities.items()
+            types_pb2.JWTKey(
+                public_key=_spki(key),
+                key_id=key_id,
+                expires_at=expiry.get(key_id, 0),
+                tainted=key_id in tainted.jwt_key_ids,
+            )
+            for key_id, key in bundle.jwt_authorities.items()
         ],
         wit_authorities=[
-            types_pb2.WITKey(public_key=_spki(key), key_id=key_id) for key_id, key in bundle.wit_authorities.items()
+            types_pb2.WITKey(
+                public_key=_spki(key),
+                key_id=key_id,
+                expires_at=expiry.get(key_id, 0),
+                tainted=key_id in tainted.wit_key_ids,
+            )
+            for key_id, key in bundle.wit_authorities.items()
         ],
         refresh_hint=int(bundle.refresh_hint.total_seconds()) if bundle.refresh_hint else 0,
         sequence_number=bundle.sequence_number or 0,
@@ -81,6 +92,22 @@ def tainted_from_wire(message: types_pb2.Bundle) -> TaintedAuthorities:
     return TaintedAuthorities(
         _authorities_from_wire(trust_domain, [each for each in message.x509_authorities if each.tainted]),
         frozenset(key.key_id for key in message.jwt_authorities if key.tainted),
+        frozenset(key.key_id for key in message.wit_authorities if key.tainted),
+    )
+
+
+def published_from_wire(message: types_pb2.Bundle) -> PublishedBundle:
+    """Read a whole bundle with its marks.
+
+    Raises:
+        InvalidTrustDomainError: the trust domain is malformed or missing.
+        InvalidBundleError: as for `bundle_from_wire`.
+    """
+    keys: list[_KeyMessage] = [*message.jwt_authorities, *message.wit_authorities]
+    return PublishedBundle(
+        bundle_from_wire(message),
+        tainted_from_wire(message),
+        MappingProxyType({key.key_id: key.expires_at for key in keys}),
     )
 
 

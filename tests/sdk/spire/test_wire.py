@@ -1,6 +1,8 @@
+import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authsec_sdk.errors import InvalidBundleError, InvalidSpiffeIDError, InvalidX509SVIDError, SpiffeError
+from authsec_sdk.jose.fault import InvalidTokenError
 from authsec_sdk.proto.spire import types_pb2
 from authsec_sdk.spiffe import SpiffeID, TrustBundle, TrustDomain
 from authsec_sdk.spire import wire
@@ -23,7 +26,8 @@ from authsec_sdk.spire.entries import (
     RegistrationEntry,
 )
 from authsec_sdk.spire.selectors import InvalidSelectorError, Selector
-from authsec_sdk.spire.svids import IssuedX509SVID
+from authsec_sdk.spire.svids import IssuedToken, IssuedX509SVID
+from authsec_sdk.spire.tainted import PublishedBundle, TaintedAuthorities
 
 HOME = TrustDomain("example.org")
 CURVE = ec.SECP256R1()
@@ -325,6 +329,47 @@ def test_tainted_authorities_verify_and_are_told_apart() -> None:
     assert tainted
     assert tainted.x509_authorities == (certificate("b"),)
     assert tainted.jwt_key_ids == {"b"}
+
+
+def test_a_published_bundle_keeps_its_marks_over_the_wire() -> None:
+    keys = {"j": public_key("j"), "k": public_key("k")}
+    bundle = TrustBundle(HOME, (certificate("a"), certificate("b")), keys, {"w": public_key("w")}, 7)
+    tainted = TaintedAuthorities((certificate("b"),), frozenset({"k"}), frozenset({"w"}))
+    published = PublishedBundle(bundle, tainted, {"j": 10, "k": 20, "w": 30})
+    message = types_pb2.Bundle.FromString(wire.published_to_wire(published).SerializeToString())
+    assert [each.tainted for each in message.x509_authorities] == [False, True]
+    assert wire.published_from_wire(message) == published
+    assert wire.published_to_wire(published, types_pb2.BundleMask()) == types_pb2.Bundle(trust_domain="example.org")
+
+
+@given(
+    st.text(min_size=1).filter(lambda text: text.isascii()), st.integers(1, 1 << 40), st.integers(1, 1 << 40), st.text()
+)
+def test_tokens_survive_the_wire(token: str, issued: int, expires: int, hint: str) -> None:
+    svid = IssuedToken(SpiffeID.parse("spiffe://example.org/a/b"), token, issued, expires, hint)
+    jwt = types_pb2.JWTSVID.FromString(wire.jwt_svid_to_wire(svid).SerializeToString())
+    wit = types_pb2.WITSVID.FromString(wire.wit_svid_to_wire(svid).SerializeToString())
+    assert wire.token_from_wire(jwt) == svid == wire.token_from_wire(wit)
+
+
+@pytest.mark.parametrize("wrong", [{"token": ""}, {"expires_at": 0}, {"issued_at": -1}, {"id": types_pb2.SPIFFEID()}])
+def test_a_token_without_what_the_agent_needs_is_refused(wrong: dict[str, Any]) -> None:
+    whole: dict[str, Any] = {
+        "token": "t",
+        "id": types_pb2.SPIFFEID(trust_domain="a", path="/b"),
+        "expires_at": 2,
+        "issued_at": 1,
+    }
+    assert wire.token_from_wire(types_pb2.JWTSVID(**whole)).token == "t"
+    with pytest.raises(InvalidTokenError):
+        wire.token_from_wire(types_pb2.JWTSVID(**{**whole, **wrong}))
+
+
+def test_an_issued_token_is_not_shown_and_not_pickled() -> None:
+    svid = IssuedToken(SpiffeID.parse("spiffe://example.org/a"), "s3cret-token", 1, 2)
+    assert "s3cret" not in repr(svid)
+    with pytest.raises(TypeError):
+        pickle.dumps(svid)
 
 
 def test_a_join_token_is_not_shown() -> None:
