@@ -124,11 +124,12 @@ class PeerVerifier:
         """
         try:
             proof: Proof | None
-            if raw.session_reused and generation.leaves is None:
+            resumed = raw.session_reused
+            if resumed and generation.leaves is None:
                 raise UntrustedPeerError("the TLS session was resumed, so nothing proves who the peer is now")
             if raw.version() != "TLSv1.3" and not generation.settings.allows_tls12:
                 raise UntrustedPeerError("TLS 1.2 was agreed on before an SNI callback chose a context for 1.3")
-            if raw.session_reused:
+            if resumed:
                 proof = self._resumed(raw, generation)
             elif self._verifies_chain:
                 chain = tuple(
