@@ -7,10 +7,11 @@ bound to one trust domain when it is made; no method here takes one, so no query
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
+from authsec_sdk.hcl import Fields
 from authsec_sdk.spiffe import SpiffeID, TrustBundle, TrustDomain
 from authsec_sdk.spire.agents import JoinToken
 from authsec_sdk.spire.entries import EntryChanges, RegistrationEntry
@@ -85,11 +86,11 @@ class AgentStore(Protocol):
     async def get(self, agent_id: SpiffeID) -> Agent | None:
         """The agent's record."""
 
-    async def save_attested(self, agent: Agent) -> None:
+    async def save_attested(self, agent: Agent, *, first_use_only: bool = False) -> None:
         """Write the record of a fresh attestation: a new one, or in place of the one before.
 
         Raises:
-            PermissionDenied: the agent was banned meanwhile.
+            PermissionDenied: the agent was banned meanwhile, or with ``first_use_only``: it has a record already.
         """
 
     async def set_new_certificate(self, agent: Agent, serial_number: str, expires_at: int) -> None:
@@ -294,12 +295,33 @@ class NodeAttestor(Protocol):
     def name(self) -> str:
         """The attestation type agents name it by."""
 
-    async def attest(self, payload: bytes, key_digest: bytes, challenge: Challenge) -> NodeAttestation:
+    async def attest(self, request: AttestationRequest) -> NodeAttestation:
         """Judge the payload, asking the agent as often as it takes.
-
-        ``key_digest`` is SHA-256 over the SubjectPublicKeyInfo of the CSR, whose signature was checked.
 
         Raises:
             InvalidArgument: the payload or a response is wrong.
             PermissionDenied: it is right, and the node is refused.
         """
+    first_use_only: bool = False
+    """The proof counts for an agent that has never attested, and for nobody after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationRequest:
+    """What an agent shows, and how to ask it for more.
+
+    ``key_digest`` is SHA-256 over the SubjectPublicKeyInfo of the CSR, whose signature was checked; ``peer_address``
+    is the IP address the call came from, which may be that of a proxy, or empty.
+    """
+
+    payload: bytes = field(repr=False)
+    key_digest: bytes
+    challenge: Challenge
+    peer_address: str = ""
+
+
+MakeNodeAttestor: TypeAlias = Callable[[Store, Clock], NodeAttestor]
+"""Makes a configured attestor when the server starts; reads its files. Raises ConfigurationError."""
+
+ReadNodeAttestor: TypeAlias = Callable[[Fields], MakeNodeAttestor]
+"""Reads an attestor's ``plugin_data``, every key of it. Raises ConfigurationError. What an entry point names."""

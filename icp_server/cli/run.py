@@ -15,6 +15,7 @@ from icp_common.flags import FlagSet
 from icp_common.service import Service
 from icp_server.config import Overrides, ServerConfig, load_config
 from icp_server.config.model import DEFAULT_CONFIG_PATH
+from icp_server.nodeattestors.registry import known_attestors
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
         ),
     ).parse(arguments)
     try:
-        config = load_config(overrides, os.environ)
+        config = load_config(overrides, os.environ, known_attestors())
         logs.configure(
             level=config.log.level,
             log_format=config.log.format,
@@ -94,7 +95,7 @@ def validate(arguments: Sequence[str]) -> int:
         examples=("icp-server validate -config conf/server/server.conf",),
     ).parse(arguments)
     try:
-        config = load_config(overrides, os.environ)
+        config = load_config(overrides, os.environ, known_attestors())
     except SpiffeError as error:
         sys.stderr.write(f"SPIRE server configuration file is invalid: {error}\n")
         return 1

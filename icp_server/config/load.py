@@ -33,6 +33,7 @@ from icp_server.config.section import open_section
 from icp_server.domain.ca_slots import longest_svid_ttl, shortest_ca_ttl
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
+from icp_server.ports import ReadNodeAttestor
 
 KEY_TYPES: Final = tuple(kind.value for kind in KeyType)
 LOG_FORMATS: Final = ("text", "json")
@@ -57,8 +58,12 @@ class Overrides:
     trust_domain: str | None = None
 
 
-def load_config(overrides: Overrides, environ: Mapping[str, str]) -> ServerConfig:
+def load_config(
+    overrides: Overrides, environ: Mapping[str, str], node_attestors: Mapping[str, ReadNodeAttestor]
+) -> ServerConfig:
     """Read and check the configuration; nothing but the file itself is touched.
+
+    `node_attestors` are those there are, each by what reads its settings.
 
     Raises:
         ConfigurationError: with file, line and column where there are such.
@@ -66,10 +71,11 @@ def load_config(overrides: Overrides, environ: Mapping[str, str]) -> ServerConfi
     path = overrides.config
     if not path.exists():
         raise ConfigurationError(f"could not find config file {path.absolute()}: please use the -config flag")
-    return parse_config(hcl.load(path, environ=environ if overrides.expand_env else None), overrides)
+    body = hcl.load(path, environ=environ if overrides.expand_env else None)
+    return parse_config(body, overrides, node_attestors)
 
 
-def parse_config(body: Body, overrides: Overrides) -> ServerConfig:
+def parse_config(body: Body, overrides: Overrides, node_attestors: Mapping[str, ReadNodeAttestor]) -> ServerConfig:
     """Check a parsed file.
 
     Raises:
@@ -105,7 +111,7 @@ def parse_config(body: Body, overrides: Overrides) -> ServerConfig:
         agent_spiffe_id_as_selector=bool(experimental and experimental.boolean("agent_spiffe_id_as_selector")),
         require_strong_selectors=server.boolean("require_strong_selectors") or False,
         health=_health(top, notes),
-        plugins=read_plugins(top, notes),
+        plugins=read_plugins(top, notes, node_attestors),
         warnings=tuple(notes),
     )
 

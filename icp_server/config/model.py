@@ -1,5 +1,6 @@
 """The server's configuration as one frozen value, after every check that needs no disk and no network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
 
+from icp_server.ports import MakeNodeAttestor
 DEFAULT_SOCKET_PATH = Path("/tmp/spire-server/private/api.sock")  # noqa: S108  (SPIRE's own default; its folder is checked)
 DEFAULT_CONFIG_PATH = Path("conf/server/server.conf")
 DEFAULT_BIND_ADDRESS = "0.0.0.0"  # noqa: S104  (SPIRE's own default: agents call from other hosts)
@@ -73,7 +75,8 @@ class Plugins:
 
     data_store: DataStore
     key_manager: KeyManager
-    node_attestors: frozenset[str] = frozenset()
+    node_attestors: Mapping[str, MakeNodeAttestor] = field(default_factory=dict)
+    """What makes each, by name."""
 
 
 @dataclass(frozen=True, slots=True)

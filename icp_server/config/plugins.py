@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ from icp_server.config import schema
 from icp_server.config.model import DataStore, KeyManager, Plugins
 from icp_server.config.schema import PLUGIN_TYPES, PluginType
 from icp_server.config.section import open_section
+from icp_server.ports import MakeNodeAttestor, ReadNodeAttestor
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class _Plugin:
     data: Fields
 
 
-def read_plugins(top: Fields, notes: list[str]) -> Plugins:
+def read_plugins(top: Fields, notes: list[str], node_attestors: Mapping[str, ReadNodeAttestor]) -> Plugins:
     """Read every plugin.
 
     Raises:
@@ -32,6 +34,7 @@ def read_plugins(top: Fields, notes: list[str]) -> Plugins:
     plugins = top.block("plugins")
     if plugins is None:
         raise top.error("plugins section must be configured")
+    attestors = _attestors(plugins, notes, node_attestors)
     chosen = {name: _of_type(plugins, name, kind, notes) for name, kind in PLUGIN_TYPES.items()}
     plugins.finish()
     for name, kind in PLUGIN_TYPES.items():
@@ -39,11 +42,22 @@ def read_plugins(top: Fields, notes: list[str]) -> Plugins:
     return Plugins(
         data_store=_data_store(chosen["DataStore"][0].data),
         key_manager=_key_manager(chosen["KeyManager"][0]),
-        node_attestors=frozenset(plugin.name for plugin in chosen["NodeAttestor"]),
+        node_attestors=attestors,
     )
 
 
-def _of_type(plugins: Fields, type_name: str, kind: PluginType, notes: list[str]) -> list[_Plugin]:
+def _attestors(
+    plugins: Fields, notes: list[str], known: Mapping[str, ReadNodeAttestor]
+) -> Mapping[str, MakeNodeAttestor]:
+    """Let each attestor read its own settings: which there are, the attestor knows, also one of another package."""
+    kind = PluginType(dict.fromkeys(known, schema.NO_SETTINGS), schema.NODE_ATTESTORS_NOT_YET - known.keys())
+    found = _of_type(plugins, "NodeAttestor", kind, notes, own_settings=True)
+    return {plugin.name: known[plugin.name](plugin.data) for plugin in found}
+
+
+def _of_type(
+    plugins: Fields, type_name: str, kind: PluginType, notes: list[str], *, own_settings: bool = False
+) -> list[_Plugin]:
     found: list[_Plugin] = []
     for name, body in plugins.labelled(type_name):
         where = f'{type_name} "{name}"'
@@ -52,7 +66,9 @@ def _of_type(plugins: Fields, type_name: str, kind: PluginType, notes: list[str]
         if any(plugin.name == name for plugin in found):
             raise body.error(f"{where} is configured twice")
         fields = open_section(Fields(body, where), schema.PLUGIN, notes)
-        data = open_section(_data(fields, body), kind.built[name], notes)
+        data = _data(fields, body)
+        if not own_settings:
+            open_section(data, kind.built[name], notes)
         if fields.boolean("enabled") is not False:
             found.append(_Plugin(name, data))
     return found

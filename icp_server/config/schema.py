@@ -184,6 +184,11 @@ class PluginType:
     least: int = 0
     most: int | None = None
 
+NODE_ATTESTORS_NOT_YET: Final = frozenset(
+    {"aws_iid", "azure_imds", "azure_msi", "gcp_iit", "http_challenge", "k8s_psat", "sshpop", "tpm_devid", "x509pop"}
+)
+"""Attestors of SPIRE's that are not built; those which are read their own settings."""
+
 
 PLUGIN_TYPES: Final[Mapping[str, PluginType]] = MappingProxyType(
     {
@@ -193,22 +198,6 @@ PLUGIN_TYPES: Final[Mapping[str, PluginType]] = MappingProxyType(
             frozenset({"aws_kms", "gcp_kms", "azure_key_vault", "hashicorp_vault"}),
             least=1,
             most=1,
-        ),
-        "NodeAttestor": PluginType(
-            {"join_token": NO_SETTINGS},
-            frozenset(
-                {
-                    "aws_iid",
-                    "azure_imds",
-                    "azure_msi",
-                    "gcp_iit",
-                    "http_challenge",
-                    "k8s_psat",
-                    "sshpop",
-                    "tpm_devid",
-                    "x509pop",
-                }
-            ),
         ),
         "UpstreamAuthority": PluginType(
             {},

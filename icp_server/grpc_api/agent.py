@@ -54,7 +54,13 @@ class AgentAPI(agent_grpc.AgentBase):
                 raise Internal("failed to receive challenge from agent")
             return answer.challenge_response
 
-        result = await self._agents.attest(params.data.type, params.data.payload, params.params.csr, challenge)
+        result = await self._agents.attest(
+            params.data.type,
+            params.data.payload,
+            params.params.csr,
+            challenge,
+            peer_address=request.caller.host or "",
+        )
         request.note(agent_id=result.svid.spiffe_id)
         self._counters.attestations.increment(attestor=params.data.type)
         logger.info(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from authsec_sdk.hcl import Fields
 from authsec_sdk.spiffe import TrustDomain
 from icp_server.domain import join_token
 from icp_server.domain.errors import InvalidArgument
-from icp_server.ports import Challenge, Clock, JoinTokenStore, NodeAttestation
+from icp_server.ports import AttestationRequest, Clock, JoinTokenStore, MakeNodeAttestor, NodeAttestation
 
 
 class JoinTokenAttestor:
@@ -18,18 +19,27 @@ class JoinTokenAttestor:
         self._tokens = tokens
         self._clock = clock
 
-    async def attest(self, payload: bytes, key_digest: bytes, challenge: Challenge) -> NodeAttestation:
+    async def attest(self, request: AttestationRequest) -> NodeAttestation:
         """Spend the token for this key.
 
         Raises:
             InvalidArgument: the token is unknown, spent by another key, or expired.
         """
-        del challenge
         try:
-            text = payload.decode("ascii")
+            text = request.payload.decode("ascii")
             agent_id = join_token.agent_id_of(self._trust_domain, text)
         except (UnicodeDecodeError, InvalidArgument):
             # The answer for a token that was never made: no such text can have been one.
             raise InvalidArgument(join_token.UNKNOWN) from None
-        await self._tokens.consume(text, key_digest, self._clock())
+        await self._tokens.consume(text, request.key_digest, self._clock())
         return NodeAttestation(agent_id, (), can_reattest=False)
+
+
+def read(data: Fields) -> MakeNodeAttestor:
+    """Read the settings, of which there are none.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    data.finish()
+    return lambda store, clock: JoinTokenAttestor(store.trust_domain, store.join_tokens, clock)

@@ -1,30 +1,52 @@
-"""Every node attestor there is, by the name the configuration has for it: one line each."""
+"""Every node attestor there is, by the name the configuration has for it: one line each, and those of other packages.
+
+Another package adds its own by an entry point of the group `icp_server.node_attestors`, which names a function like
+the ``read`` of the modules here: from `plugin_data` to what makes the attestor when the server starts. It cannot take
+the name of one that is built in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Final, cast
 
-from authsec_sdk.errors import ConfigurationError
-from icp_server.nodeattestors.join_token import JoinTokenAttestor
-from icp_server.ports import Clock, NodeAttestor, Store
+from authsec_sdk.hcl import Fields
+from icp_server.domain.join_token import ATTESTATION_TYPE as JOIN_TOKEN
+from icp_server.nodeattestors import join_token
+from icp_server.ports import Clock, MakeNodeAttestor, NodeAttestor, ReadNodeAttestor, Store
 
-_FACTORIES: dict[str, Callable[[Store, Clock], NodeAttestor]] = {
-    JoinTokenAttestor.name: lambda store, clock: JoinTokenAttestor(store.trust_domain, store.join_tokens, clock),
-}
+GROUP: Final = "icp_server.node_attestors"
 
-NAMES = frozenset(_FACTORIES)
-"""What a configuration may name."""
+BUILT_IN: Final[Mapping[str, ReadNodeAttestor]] = MappingProxyType(
+    {
+        JOIN_TOKEN: join_token.read,
+    }
+)
 
 
-def node_attestors(names: Iterable[str], store: Store, clock: Clock) -> dict[str, NodeAttestor]:
-    """The attestors of these names, by name.
+def known_attestors() -> Mapping[str, ReadNodeAttestor]:
+    """What a configuration may name. Code of other packages is loaded when a configuration names it."""
+    found = {point.name: _loaded_later(point) for point in entry_points(group=GROUP)}
+    return MappingProxyType({**found, **BUILT_IN})
+
+
+def node_attestors(chosen: Mapping[str, MakeNodeAttestor], store: Store, clock: Clock) -> dict[str, NodeAttestor]:
+    """Make the attestors a configuration chose, by name.
 
     Raises:
-        ConfigurationError: there is none of a name.
+        ConfigurationError: a file one needs is missing or wrong.
     """
-    made: dict[str, NodeAttestor] = {}
-    for name in names:
-        if name not in _FACTORIES:
-            raise ConfigurationError(f'no node attestor "{name}"; there are: {", ".join(sorted(NAMES))}')
-        made[name] = _FACTORIES[name](store, clock)
-    return made
+    return {name: make(store, clock) for name, make in chosen.items()}
+
+
+def _loaded_later(point: EntryPoint) -> ReadNodeAttestor:
+    def read(data: Fields) -> MakeNodeAttestor:
+        try:
+            reader = cast("ReadNodeAttestor", point.load())
+        except Exception as error:
+            raise data.error(f"the node attestor {point.name!r} cannot be loaded ({point.value}): {error}") from error
+        return reader(data)
+
+    return read

@@ -23,11 +23,12 @@ from icp_server.domain.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    ServiceError,
 )
 from icp_server.domain.filters import AgentFilter
 from icp_server.domain.issued import IssuedSVID
 from icp_server.domain.results import Page, PageRequest
-from icp_server.ports import Challenge, Clock, NodeAttestation, NodeAttestor, Store, X509Signer
+from icp_server.ports import AttestationRequest, Challenge, Clock, NodeAttestation, NodeAttestor, Store, X509Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,9 @@ class AgentService:
         self._clock = clock
         self._id_as_selector = agent_spiffe_id_as_selector
 
-    async def attest(self, data_type: str, payload: bytes, csr: bytes, challenge: Challenge) -> AttestResult:
+    async def attest(
+        self, data_type: str, payload: bytes, csr: bytes, challenge: Challenge, *, peer_address: str = ""
+    ) -> AttestResult:
         """Attest a node and sign its agent's first SVID.
 
         The CSR's signature is checked before anything else, and the attestation counts for its key alone.
@@ -74,7 +77,10 @@ class AgentService:
         if attestor is None:
             raise FailedPrecondition(f'error getting node attestor: could not find node attestor type "{data_type}"')
         key_digest = self._signer.key_digest(csr)
-        attestation = await attestor.attest(payload, key_digest, challenge)
+        try:
+            attestation = await attestor.attest(AttestationRequest(payload, key_digest, challenge, peer_address))
+        except ServiceError as error:
+            raise _named(error, data_type) from error
         agent_id = attestation.agent_id
         try:
             check_agent_id(self._store.trust_domain, agent_id)
@@ -82,8 +88,13 @@ class AgentService:
             raise Internal(f"invalid agent ID: {error}") from error
         svid = await self._signer.sign_agent(csr, agent_id)
         try:
-            await self._store.agents.save_attested(self._record(attestation, data_type, svid))
-        except PermissionDenied as error:  # it is banned: judged where it is written, so that no ban slips in between
+            # Banned or seen before: judged where it is written, so that nothing slips in between.
+            await self._store.agents.save_attested(
+                self._record(attestation, data_type, svid), first_use_only=attestation.first_use_only
+            )
+        except PermissionDenied as error:
+            if attestation.first_use_only and error.reason is DenialReason.UNKNOWN:
+                raise _named(error, data_type) from error
             raise PermissionDenied(f"failed to attest: {error.message}", error.reason) from error
         return AttestResult(svid, attestation.can_reattest)
 
@@ -229,6 +240,14 @@ class AgentService:
             check_agent_id(self._store.trust_domain, agent_id)
         except InvalidSpiffeIDError as error:
             raise InvalidArgument(f"invalid agent ID: {error}") from error
+
+
+def _named(error: ServiceError, attestor: str) -> ServiceError:
+    """Say whose refusal it is, as upstream does for every attestor that is a plugin there."""
+    if attestor == join_token.ATTESTATION_TYPE:
+        return error
+    message = f"nodeattestor({attestor}): {error.message}"
+    return PermissionDenied(message, error.reason) if isinstance(error, PermissionDenied) else type(error)(message)
 
 
 def _check_filter(filter_: AgentFilter, verb: str) -> None:

@@ -56,7 +56,7 @@ class SQLAgentStore:
         self._cache.keep(found[1], writes)
         return found[1]
 
-    async def save_attested(self, agent: Agent) -> None:
+    async def save_attested(self, agent: Agent, *, first_use_only: bool = False) -> None:
         """Write the record of a fresh attestation."""
 
         async def work(connection: AsyncConnection) -> None:
@@ -67,6 +67,8 @@ class SQLAgentStore:
                 row_id = made.scalar_one()
             else:
                 row_id, known = found
+                if first_use_only:
+                    raise PermissionDenied("attestation data has already been used to attest an agent")
                 _refuse_banned(known)
                 await self._update(connection, row_id, _columns(agent))
                 await connection.execute(

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from authsec_sdk.authz import authorize_id
+from authsec_sdk.hcl import Fields
 from authsec_sdk.proto.spire import agent_grpc, agent_pb2, bundle_grpc, bundle_pb2, svid_grpc, svid_pb2, types_pb2
 from authsec_sdk.rpc import Channel
 from authsec_sdk.spiffe import X509SVID, BundleSet, SpiffeID, TrustDomain, X509Bundle, X509Context, X509ContextHolder
@@ -41,6 +42,7 @@ from icp_server.config.model import (
     RateLimitSwitches,
     ServerConfig,
 )
+from icp_server.nodeattestors import join_token
 from icp_server.nodeattestors.registry import node_attestors
 from icp_server.services.agents import AgentService
 from icp_server.services.bundles import BundleService
@@ -48,6 +50,8 @@ from icp_server.services.entries import EntryService
 from icp_server.services.svids import SVIDService
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
+
+JOIN_TOKEN = {"join_token": join_token.read(Fields((), ""))}
 
 
 class MovableClock:
@@ -167,7 +171,7 @@ async def server(store: SQLStore, clock: MovableClock) -> Server:
     rotator = AuthorityRotator(store, MemoryKeyManager(), signer, CASettings(), clock)
     await rotator.start()
     entries = EntryService(store, clock)
-    agents = AgentService(store, signer, node_attestors(["join_token"], store, clock), clock)
+    agents = AgentService(store, signer, node_attestors(JOIN_TOKEN, store, clock), clock)
     return Server(store, signer, rotator, entries, agents, SVIDService(store, signer, entries), BundleService(store))
 
 
@@ -258,9 +262,7 @@ async def start_server(trust_domain: TrustDomain, migrated: Path) -> AsyncIterat
             config = ServerConfig(
                 trust_domain=trust_domain,
                 data_dir=folder / "data",
-                plugins=Plugins(
-                    DataStore(folder / "data/db.sqlite3"), KeyManager(folder / "keys.json"), frozenset({"join_token"})
-                ),
+                plugins=Plugins(DataStore(folder / "data/db.sqlite3"), KeyManager(folder / "keys.json"), JOIN_TOKEN),
                 listeners=Listeners("127.0.0.1", 0, folder / "private/api.sock"),
                 rate_limits=RateLimitSwitches(attestation=False, signing=False),
             )

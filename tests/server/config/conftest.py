@@ -8,6 +8,7 @@ import pytest
 from authsec_sdk import hcl
 from icp_server.config import Overrides, ServerConfig
 from icp_server.config.load import parse_config
+from icp_server.nodeattestors.registry import known_attestors
 
 SERVER = """
     trust_domain = "example.org"
@@ -31,6 +32,7 @@ def read() -> Read:
         server: str = "", *, plugins: str = PLUGINS, top: str = "", base: str = SERVER, **overrides: object
     ) -> ServerConfig:
         text = f"server {{{base}\n{server}\n}}\nplugins {{{plugins}\n}}\n{top}"
-        return parse_config(hcl.parse(text, "server.conf"), Overrides(config=Path("server.conf"), **overrides))  # type: ignore[arg-type]
+        flags = Overrides(config=Path("server.conf"), **overrides)  # type: ignore[arg-type]
+        return parse_config(hcl.parse(text, "server.conf"), flags, known_attestors())
 
     return _read

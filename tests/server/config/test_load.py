@@ -11,6 +11,7 @@ from icp_server.config import Overrides, ServerConfig, load_config
 from icp_server.config.model import HealthListener, RateLimitSwitches
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
+from icp_server.nodeattestors.registry import known_attestors
 
 Read = Callable[..., ServerConfig]
 
@@ -31,7 +32,7 @@ def test_the_least_there_is_has_spires_defaults(read: Read) -> None:
     assert not config.audit_log_enabled
     assert config.plugins.data_store.path == Path("./.data/db.sqlite3")
     assert config.plugins.key_manager.keys_path is None
-    assert config.plugins.node_attestors == {"join_token"}
+    assert set(config.plugins.node_attestors) == {"join_token"}
     assert config.warnings == ()
 
 
@@ -218,10 +219,10 @@ def test_a_file_is_found_read_and_its_environment_expanded(tmp_path: Path) -> No
         'KeyManager "memory" {} }'
     )
     environ = {"TD": "example.org", "DIR": "/d"}
-    config = load_config(Overrides(config=file, expand_env=True), environ)
+    config = load_config(Overrides(config=file, expand_env=True), environ, known_attestors())
     assert (config.trust_domain.name, config.data_dir) == ("example.org", Path("/d/x"))
     with pytest.raises(ConfigurationError, match="trust_domain"):
-        load_config(Overrides(config=file), environ)
+        load_config(Overrides(config=file), environ, known_attestors())
 
 
 def test_a_json_file_is_read_alike(tmp_path: Path) -> None:
@@ -231,10 +232,10 @@ def test_a_json_file_is_read_alike(tmp_path: Path) -> None:
         '"DataStore": {"sql": {"plugin_data": {"database_type": "sqlite3", "connection_string": "f"}}},'
         '"KeyManager": [{"memory": {"plugin_data": {}}}]}}'
     )
-    assert load_config(Overrides(config=file), {}).listeners.port == 8082
+    assert load_config(Overrides(config=file), {}, known_attestors()).listeners.port == 8082
 
 
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
     missing = tmp_path / "none.conf"
     with pytest.raises(ConfigurationError, match=f"could not find config file {missing}: please use the -config flag"):
-        load_config(Overrides(config=missing), {})
+        load_config(Overrides(config=missing), {}, known_attestors())

@@ -9,6 +9,7 @@ from icp_server.config import Overrides
 from icp_server.config.load import parse_config
 from icp_server.config.schema import EXPERIMENTAL, SERVER, Key
 from icp_server.grpc_api.access import ACCESS, Right
+from icp_server.nodeattestors.registry import known_attestors
 
 PAGE = (Path(__file__).parents[3] / "docs/operations/server.md").read_text()
 
@@ -17,7 +18,7 @@ ROWS = {"anybody": Right.ANY, "agent": Right.AGENT, "downstream": Right.DOWNSTRE
 
 def test_the_first_configuration_is_valid() -> None:
     (sample,) = re.findall(r"^```hcl\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    config = parse_config(hcl.parse(sample, "server.md"), Overrides())
+    config = parse_config(hcl.parse(sample, "server.md"), Overrides(), known_attestors())
     assert config.warnings == ()
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from authsec_sdk.hcl import Fields
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from authsec_sdk.spire.entries import RegistrationEntry
 from authsec_sdk.spire.selectors import Selector
@@ -24,6 +25,7 @@ from icp_server.ca.rotator import AuthorityRotator, CASettings
 from icp_server.ca.signer import Lifetimes, SVIDSigner
 from icp_server.domain.errors import InvalidArgument
 from icp_server.domain.key_type import KeyType
+from icp_server.nodeattestors import join_token
 from icp_server.nodeattestors.registry import node_attestors
 from icp_server.services.agents import AgentService
 from icp_server.services.entries import EntryService
@@ -102,7 +104,8 @@ async def main() -> None:
         rotator = AuthorityRotator(store, keys, signer, CASettings(timedelta(seconds=1.5)), clock)
         await rotator.start()
         entries = EntryService(store, clock)
-        agents = AgentService(store, signer, node_attestors(["join_token"], store, clock), clock)
+        attestors = node_attestors({"join_token": join_token.read(Fields((), ""))}, store, clock)
+        agents = AgentService(store, signer, attestors, clock)
         if tokens == "new":
             for _ in range(40):
                 promise("token", (await agents.create_join_token(3600)).value)

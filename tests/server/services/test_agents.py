@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from authsec_sdk.errors import ConfigurationError
 from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.spire.selectors import Selector
 from icp_server.domain.agent import Agent
@@ -26,7 +25,6 @@ from icp_server.domain.errors import (
 )
 from icp_server.domain.filters import AgentFilter, EntryFilter, SelectorMatch
 from icp_server.domain.results import PageRequest
-from icp_server.nodeattestors.registry import node_attestors
 from icp_server.ports import Challenge, NodeAttestation
 from icp_server.services.agents import AgentService, AttestResult
 
@@ -355,9 +353,3 @@ async def test_operators_calls_on_agents(server: Any, requester: Any) -> None:
         await server.agents.count(empty)
     with pytest.raises(Internal, match="failed to list agents: could not parse token"):
         await server.agents.list(AgentFilter(), PageRequest(1, "x"))
-
-
-async def test_attestors_are_made_by_name(store: Any, clock: Any) -> None:
-    assert set(node_attestors(["join_token"], store, clock)) == {"join_token"}
-    with pytest.raises(ConfigurationError, match='no node attestor "tpm"; there are: join_token'):
-        node_attestors(["tpm"], store, clock)

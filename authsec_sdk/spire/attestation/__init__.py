@@ -1,0 +1,1 @@
+"""What the two halves of a node attestor say to each other: messages both ways, and the proofs in them. Pure."""
