@@ -5,6 +5,7 @@ Each authorizer is called with the proven ID of a peer inside the handshake, so 
 
 from authsec_sdk.authz.authorizers import Authorizer, authorize, require_authorizer
 from authsec_sdk.authz.matchers import (
+    Matcher,
     all_of,
     any_of,
     authorize_id,
@@ -28,6 +29,7 @@ from authsec_sdk.authz.request import Request
 __all__ = [
     "Authorizer",
     "Decision",
+    "Matcher",
     "Policy",
     "Request",
     "RequestAuthorizer",

@@ -6,6 +6,7 @@ Those which could accept nobody because they were given nothing are refused when
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from authsec_sdk.errors import InvalidAuthorizerError, PeerNotAuthorizedError
 from authsec_sdk.spiffe.ids import SpiffeID, TrustDomain
 
 __all__ = [
+    "Matcher",
     "all_of",
     "any_of",
     "authorize_id",
@@ -37,7 +39,39 @@ _ALLOW_ID = "if it should be, add its ID where this authorizer is made"
 _ALLOW_DOMAIN = "if it should be, add its trust domain where this authorizer is made"
 
 
-def authorize_id(spiffe_id: SpiffeID | str) -> Authorizer:
+class Matcher(ABC):
+    """An authorizer of this module. ``a & b`` is `all_of(a, b)`, ``a | b`` is `any_of(a, b)` and ``~a`` is `not_(a)`.
+
+    The other operand may be any authorizer. Python's own ``and``, ``or`` and ``not`` do not combine: they pick one.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __call__(self, peer: SpiffeID) -> None:
+        """Accept by returning None, or raise PeerNotAuthorizedError."""
+
+    @abstractmethod
+    def trust_domains(self) -> frozenset[TrustDomain] | None:
+        """Return the trust domains outside of which nobody is accepted; None where that cannot be said."""
+
+    def __and__(self, other: Authorizer | Callable[[SpiffeID], None]) -> Matcher:
+        return all_of(self, other)
+
+    def __rand__(self, other: Authorizer | Callable[[SpiffeID], None]) -> Matcher:
+        return all_of(other, self)
+
+    def __or__(self, other: Authorizer | Callable[[SpiffeID], None]) -> Matcher:
+        return any_of(self, other)
+
+    def __ror__(self, other: Authorizer | Callable[[SpiffeID], None]) -> Matcher:
+        return any_of(other, self)
+
+    def __invert__(self) -> Matcher:
+        return not_(self)
+
+
+def authorize_id(spiffe_id: SpiffeID | str) -> Matcher:
     """Accept exactly one SPIFFE ID.
 
     Raises:
@@ -46,7 +80,7 @@ def authorize_id(spiffe_id: SpiffeID | str) -> Authorizer:
     return _OneOf(frozenset({_id(spiffe_id)}))
 
 
-def authorize_one_of(*spiffe_ids: SpiffeID | str) -> Authorizer:
+def authorize_one_of(*spiffe_ids: SpiffeID | str) -> Matcher:
     """Accept any of the given SPIFFE IDs.
 
     Raises:
@@ -57,7 +91,7 @@ def authorize_one_of(*spiffe_ids: SpiffeID | str) -> Authorizer:
     return _OneOf(frozenset(_id(spiffe_id) for spiffe_id in spiffe_ids))
 
 
-def authorize_member_of(*trust_domains: TrustDomain | str) -> Authorizer:
+def authorize_member_of(*trust_domains: TrustDomain | str) -> Matcher:
     """Accept every workload of the given trust domains, named by `TrustDomain`, name, or any SPIFFE ID in them.
 
     Raises:
@@ -70,7 +104,7 @@ def authorize_member_of(*trust_domains: TrustDomain | str) -> Authorizer:
     )
 
 
-def authorize_path(pattern: str) -> Authorizer:
+def authorize_path(pattern: str) -> Matcher:
     """Accept the SPIFFE IDs that a pattern like `spiffe://example.org/ns/*/sa/payments` matches.
 
     In the path, a segment `*` matches any one segment, and a last segment `**` matches one or more segments; every
@@ -82,7 +116,7 @@ def authorize_path(pattern: str) -> Authorizer:
     return _Path(PathPattern.parse(pattern))
 
 
-def authorize_if(predicate: Callable[[SpiffeID], bool], description: str) -> Authorizer:
+def authorize_if(predicate: Callable[[SpiffeID], bool], description: str) -> Matcher:
     """Accept the IDs for which `predicate` returns True itself; anything else refuses.
 
     `description` ends the sentence "wanted: …" in refusals.
@@ -96,7 +130,7 @@ def authorize_if(predicate: Callable[[SpiffeID], bool], description: str) -> Aut
     return _If(predicate, description)
 
 
-def all_of(*authorizers: Authorizer | Callable[[SpiffeID], None]) -> Authorizer:
+def all_of(*authorizers: Authorizer | Callable[[SpiffeID], None]) -> Matcher:
     """Accept a peer that every one of the authorizers accepts; they are asked in order, up to the first refusal.
 
     Raises:
@@ -106,7 +140,7 @@ def all_of(*authorizers: Authorizer | Callable[[SpiffeID], None]) -> Authorizer:
     return _AllOf(tuple(require_authorizer(authorizer) for authorizer in authorizers))
 
 
-def any_of(*authorizers: Authorizer | Callable[[SpiffeID], None]) -> Authorizer:
+def any_of(*authorizers: Authorizer | Callable[[SpiffeID], None]) -> Matcher:
     """Accept a peer that at least one of the authorizers accepts; they are asked in order, up to the first consent.
 
     Raises:
@@ -116,7 +150,7 @@ def any_of(*authorizers: Authorizer | Callable[[SpiffeID], None]) -> Authorizer:
     return _AnyOf(tuple(require_authorizer(authorizer) for authorizer in authorizers))
 
 
-def not_(authorizer: Authorizer | Callable[[SpiffeID], None]) -> Authorizer:
+def not_(authorizer: Authorizer | Callable[[SpiffeID], None]) -> Matcher:
     """Accept a peer that the authorizer decides to refuse. An authorizer that fails accepts nobody here either.
 
     This accepts peers of every trust domain we hold a bundle of: mostly wanted inside `all_of`.
@@ -127,7 +161,7 @@ def not_(authorizer: Authorizer | Callable[[SpiffeID], None]) -> Authorizer:
     return _Not(require_authorizer(authorizer))
 
 
-def unsafe_authorize_any() -> Authorizer:
+def unsafe_authorize_any() -> Matcher:
     """Accept everybody with a valid SVID of any trust domain we hold a bundle of, federated ones too.
 
     Unsafe unless the peer's ID is judged elsewhere for every request.
@@ -136,7 +170,7 @@ def unsafe_authorize_any() -> Authorizer:
 
 
 @dataclass(frozen=True, slots=True)
-class _OneOf:
+class _OneOf(Matcher):
     ids: frozenset[SpiffeID]
 
     def __call__(self, peer: SpiffeID) -> None:
@@ -151,7 +185,7 @@ class _OneOf:
 
 
 @dataclass(frozen=True, slots=True)
-class _MemberOf:
+class _MemberOf(Matcher):
     domains: frozenset[TrustDomain]
 
     def __call__(self, peer: SpiffeID) -> None:
@@ -166,7 +200,7 @@ class _MemberOf:
 
 
 @dataclass(frozen=True, slots=True)
-class _Path:
+class _Path(Matcher):
     pattern: PathPattern
 
     def __call__(self, peer: SpiffeID) -> None:
@@ -181,7 +215,7 @@ class _Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _If:
+class _If(Matcher):
     predicate: Callable[[SpiffeID], bool]
     description: str
 
@@ -202,7 +236,7 @@ class _If:
 
 
 @dataclass(frozen=True, slots=True)
-class _AllOf:
+class _AllOf(Matcher):
     parts: tuple[Authorizer, ...]
 
     def __call__(self, peer: SpiffeID) -> None:
@@ -218,7 +252,7 @@ class _AllOf:
 
 
 @dataclass(frozen=True, slots=True)
-class _AnyOf:
+class _AnyOf(Matcher):
     parts: tuple[Authorizer, ...]
 
     def __call__(self, peer: SpiffeID) -> None:
@@ -250,7 +284,7 @@ class _AnyOf:
 
 
 @dataclass(frozen=True, slots=True)
-class _Not:
+class _Not(Matcher):
     part: Authorizer
 
     def __call__(self, peer: SpiffeID) -> None:
@@ -270,7 +304,7 @@ class _Not:
 
 
 @dataclass(frozen=True, slots=True)
-class _Anybody:
+class _Anybody(Matcher):
     def __call__(self, peer: SpiffeID) -> None:
         return None
 

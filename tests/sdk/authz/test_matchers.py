@@ -284,3 +284,34 @@ def test_texts_say_whom_an_authorizer_accepts() -> None:
     many = authorize_one_of(*(f"spiffe://a.test/{number:03}" for number in range(1000)))
     assert str(many).endswith("or 991 more")
     assert len(str(many)) < 400
+
+
+def test_operators_are_the_combinations() -> None:
+    web, far = authorize_id(WEB), authorize_member_of(B)
+    assert web | far == any_of(web, far)
+    assert web & far == all_of(web, far)
+    assert ~web == not_(web)
+    team = authorize_path("spiffe://a.test/**") & ~authorize_id(DB) | far
+    assert [peer for peer in PEERS if accepts(team, peer)] == [WEB, FAR, PEERS[4]]
+    assert str(~web) == "not (spiffe://a.test/web)"
+
+
+def test_operators_take_other_authorizers_on_either_side() -> None:
+    def of_web(peer: SpiffeID) -> None:
+        if peer.path != "/web":
+            raise PeerNotAuthorizedError(peer, "web", "be web")
+
+    for both in (of_web & authorize_member_of(A), authorize_member_of(A) & of_web):
+        assert [peer for peer in PEERS if accepts(both, peer)] == [WEB]
+    for either in (of_web | authorize_id(DB), authorize_id(DB) | of_web):
+        assert [peer for peer in PEERS if accepts(either, peer)] == [WEB, DB, FAR]
+
+
+@pytest.mark.parametrize("other", [None, True, "spiffe://a.test/web", 1])
+def test_operators_refuse_what_is_no_authorizer(other: Any) -> None:
+    for combine in (lambda: authorize_id(WEB) | other, lambda: other | authorize_id(WEB)):
+        with pytest.raises(InvalidAuthorizerError):
+            combine()
+    for combine in (lambda: authorize_id(WEB) & other, lambda: other & authorize_id(WEB)):
+        with pytest.raises(InvalidAuthorizerError):
+            combine()
