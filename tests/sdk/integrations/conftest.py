@@ -45,7 +45,7 @@ if "integration_contract" not in sys.modules:
     _package.__path__ = [str(Path(__file__).with_name("contract"))]
     sys.modules["integration_contract"] = _package
 
-from integration_contract import rows  # noqa: E402 - after the line that makes it importable
+from integration_contract import rows, table  # noqa: E402 - after the line that makes it importable
 from integration_contract.pair import Pair  # noqa: E402
 
 FRONTEND = SpiffeID.parse("spiffe://example.org/frontend")
@@ -210,22 +210,35 @@ def serve(world: World) -> Callable[..., Any]:
     return start
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """With CONTRACT_TABLE in the environment, print framework and row: passed, cannot, or failed, over all variants."""
-    if not os.environ.get("CONTRACT_TABLE"):
-        return
-    cells: dict[tuple[str, str], list[str]] = {}
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """With CONTRACT_PAGE in the environment, write the page of the documentation there."""
+    if name := os.environ.get("CONTRACT_PAGE"):
+        Path(name).write_text(table.page(table.filled(table.planned(session.items))))
+
+
+def _went(reporter: pytest.TerminalReporter) -> table.Table:
+    results = []
     for outcome in ("passed", "skipped", "failed", "error"):
-        for report in terminalreporter.getreports(outcome):
-            module, _, test = report.nodeid.partition("::")
-            name, _, parameters = test.partition("[")
-            side = {"test_client_contract": "client", "test_server_contract": "server"}.get(name)
-            if side is None and name != "test_rotation_under_load":
-                continue
-            row, _, _ = parameters.rstrip("]").partition("-") if side else (name.removeprefix("test_"), "", "")
-            framework = Path(module).stem.removeprefix("test_")
-            cells.setdefault((f"{framework} {side or 'both'}", row), []).append(outcome)
-    terminalreporter.section("framework × contract row")
-    for (framework, row), outcomes in sorted(cells.items()):
-        worst = next(word for word in ("error", "failed", "skipped", "passed") if word in outcomes)
-        terminalreporter.line(f"{framework:24} {row:52} {worst.replace('skipped', 'cannot')} ({len(outcomes)})")
+        for report in reporter.getreports(outcome):
+            reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+            results.append((report.nodeid, outcome, reason.removeprefix("Skipped: ")))
+    return table.filled(results)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With CONTRACT_TABLE in the environment, print the table framework × row as it went."""
+    if os.environ.get("CONTRACT_TABLE"):
+        went = _went(terminalreporter)
+        terminalreporter.section("framework × contract row")
+        for line in table.printed(went):
+            terminalreporter.line(line)
+        for fault in table.faults(went):
+            terminalreporter.line(f"NOT SHOWN {fault}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With CONTRACT_TABLE, a cell that is neither passed nor explained fails the run, a skipped one too."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")  # workers have none; the controller judges
+    if os.environ.get("CONTRACT_TABLE") and reporter is not None and table.faults(_went(reporter)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
