@@ -33,7 +33,8 @@ class X509BundleSource(ContextSource):
         ready_timeout: how long `with` and `async with` wait for the first bundles; None stands for ever.
         expected_agent_uid: talk to nobody but this user on the socket (threat model 13).
         limits: how much an agent may send.
-        backoffs, observer: as `X509Source`.
+        backoffs: as `X509Source`.
+        observer: as `X509Source`.
 
     Raises:
         InvalidEndpointError: the address is missing or wrong.

@@ -122,10 +122,11 @@ class WorkloadAPIClient:
         One name is best: whoever of several gets the token can use it with the others. Nothing is cached here; programs
         that call often want `JWTSource`.
 
+        What `fetch_x509_context` raises is raised here too; NoIdentityError also where it is not entitled to `subject`.
+
         Raises:
             InvalidAudienceError: the audience is a single `str`, or empty.
             InvalidTokenError: the agent sent what breaks a rule or was not asked for.
-            As `fetch_x509_context`; NoIdentityError where it is not entitled to `subject`.
         """
         request = jwt_request(audience, subject)
         return (await self._fetch(lambda channel, limits: jwt_svid_answer(channel, limits, request), timeout)).svids
@@ -139,10 +140,11 @@ class WorkloadAPIClient:
     async def validate_jwt_svid(self, token: str, audience: str, *, timeout: float | None = None) -> JWTSVID:
         """Let the agent validate a token for this one name of ours. The claims are those the agent vouches for.
 
+        What `fetch_x509_context` raises is raised here too, but for NoIdentityError: validating needs no identity.
+
         Raises:
             InvalidTokenError: the agent refused it; for what reason, its own words say.
             InvalidAudienceError: the audience is no text, or empty.
-            As `fetch_x509_context` but for NoIdentityError: validating needs no identity.
         """
         jwt_request([audience], None)
         answer = await self._fetch(lambda channel, limits: validate_answer(channel, limits, token, audience), timeout)

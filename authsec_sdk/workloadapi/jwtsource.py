@@ -48,7 +48,8 @@ class JWTSource(WaitingSource[BundleSet[JWTBundle]]):
         expected_agent_uid: talk to nobody but this user on the socket (threat model 13).
         limits: how much an agent may send.
         cache_size: how many SVIDs to keep; beyond that the longest unused one is dropped.
-        backoffs, observer: as `X509Source`.
+        backoffs: as `X509Source`.
+        observer: as `X509Source`.
 
     Raises:
         InvalidEndpointError: the address is missing or wrong.
@@ -141,9 +142,10 @@ class JWTSource(WaitingSource[BundleSet[JWTBundle]]):
     async def validate_by_agent(self, token: str, audience: str, *, timeout: float | None = FETCH_TIMEOUT) -> JWTSVID:
         """Let the agent validate a token for this one name of ours. The claims are those the agent vouches for.
 
+        What `fetch_svid` raises is raised here too, but for NoIdentityError: validating needs no identity.
+
         Raises:
             InvalidTokenError: the agent refused it; for what reason, its own words say.
-            As `fetch_svid` but for NoIdentityError: validating needs no identity.
         """
         jwt_request([audience], None)
         return await self._fetcher.validate(token, audience).arrived(timeout)

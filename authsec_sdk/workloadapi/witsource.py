@@ -35,7 +35,11 @@ class WITSource(WaitingSource[WITSVIDs]):
     Args:
         address: where the agent is; None stands for `SPIFFE_ENDPOINT_SOCKET`.
         hint: of several identities use the one with this hint; by default it is the agent's first.
-        ready_timeout, expected_agent_uid, limits, backoffs, observer: as `X509Source`.
+        ready_timeout: as `X509Source`.
+        expected_agent_uid: as `X509Source`.
+        limits: as `X509Source`.
+        backoffs: as `X509Source`.
+        observer: as `X509Source`.
 
     Raises:
         InvalidEndpointError: the address is missing or wrong.
