@@ -11,11 +11,13 @@ WORKERS ?= auto
 # What the users' lock is for: both daemons, the command line, and the two integrations that the demo runs on.
 USERS_EXTRAS := --extra agent --extra cli --extra httpx --extra server --extra uvicorn
 
+CONTRACT := tests/sdk/integrations -k "test_client_contract or test_server_contract or test_rotation_under_load"
+
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test check format lint types imports unit soak interop proto bench lock docs clean
+.PHONY: help setup dev demo test check format lint types imports unit soak interop test-integrations proto bench lock docs clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-17s %s\n", $$1, $$2}'
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "authsec: no Python from 3.11 to 3.14 found; set PYTHON=/path/to/python3"; exit 1; }
@@ -68,6 +70,11 @@ interop: $(VENV)/.developers ## The matrix against upstream (SPIRE_SERVER_BIN, S
 	@$(BIN)/python -m tools.ensure_go
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q tests/interop/matrix $(PYTEST_ARGS)
 
+test-integrations: $(VENV)/.developers ## The contract of each integration, printed as a table framework × row
+	@$(BIN)/python -m tools.system_packages
+	@$(BIN)/python -m tools.contract_page
+	CONTRACT_TABLE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q $(CONTRACT) $(PYTEST_ARGS)
+
 format: $(VENV)/.developers ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -78,8 +85,10 @@ proto: $(VENV)/.developers ## Generate the protobuf code again, bit by bit the s
 bench: $(VENV)/.developers ## Every number the README states, measured again
 	$(BIN)/python -m bench
 
-docs: $(VENV)/.developers ## Run the documentation's code and follow its links
-	$(BIN)/python -m pytest -q tests/docs $(PYTEST_ARGS)
+docs: $(VENV)/.developers ## Build the documentation into .cache/site, strictly, and run its code
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup tests/docs $(PYTEST_ARGS)
+	@echo "read it: $(BIN)/python -m http.server --directory .cache/site"
 
 lock: $(VENV)/.made ## Resolve the locks again
 	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" requirements-uv.in -o requirements-uv.txt
