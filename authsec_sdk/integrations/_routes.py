@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from authsec_sdk import authz
 from authsec_sdk.authz import Authorizer, Request, RequestAuthorizer, authorize, require_authorizer
+from authsec_sdk.authz.route_pattern import RoutePattern
 from authsec_sdk.errors import CallerError, NoIdentityError, PeerNotAuthorizedError
 from authsec_sdk.integrations.trusted_front import ForwardedPeer
 from authsec_sdk.spiffe import SpiffeID
@@ -34,9 +35,12 @@ PROBLEM = json.dumps({"type": "about:blank", "title": "Forbidden", "status": 403
 class Route:
     """Who may use the paths that a pattern matches.
 
-    ``path`` is matched against the whole decoded path, segment by segment: ``*`` stands for one segment and ``**``, as
-    the last one, for any number of them, none too. ``methods`` are HTTP methods in any case, where GET stands for HEAD
-    too (RFC 9110 section 9.3.2); None means all, websockets too, and a route with methods does not match websockets.
+    ``path`` is matched segment by segment against the path as the application's routes see it, percent-decoded and
+    without the prefix (``root_path``) it is served under: ``*`` stands for one segment and ``**``, as the last one, for
+    any number of them, none too. One slash at the end of a path says nothing. Patterns are those of policies
+    (:class:`authsec_sdk.authz.route_pattern.RoutePattern`). ``methods`` are HTTP methods in any case, where GET stands
+    for HEAD too (RFC 9110 section 9.3.2); None means all, websockets too, and a route with methods does not match
+    websockets.
 
     ``authorizer`` judges the peer of the connection. With ``forwarded`` the peer must be a trusted front too, and the
     client that it speaks for is judged by that one.
@@ -51,30 +55,22 @@ class Route:
     authorizer: Authorizer
     methods: frozenset[str] | None = None
     forwarded: Authorizer | None = None
+    _pattern: RoutePattern = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the pattern and the authorizer, and take methods in any case."""
-        segments = self.path.split("/")[1:]
-        if not self.path.startswith("/") or "**" in segments[:-1] or not _plain(self.path):
-            raise CallerError(f"route path {self.path!r}: want '/…' with '*' for a segment and '**' at the end only")
-        for segment in segments:
-            if "*" in segment and segment not in ("*", "**"):
-                raise CallerError(f"route path {self.path!r}: '*' stands for a whole segment, not for a part of one")
+        object.__setattr__(self, "_pattern", RoutePattern.parse(self.path))
         object.__setattr__(self, "authorizer", require_authorizer(self.authorizer))
         if self.forwarded is not None:
             object.__setattr__(self, "forwarded", require_authorizer(self.forwarded))
         if self.methods is not None:
             object.__setattr__(self, "methods", _methods(self.methods))
 
-    def matches(self, path: str, method: str | None) -> bool:
-        """Tell whether this route speaks of a request; ``method`` is None for a websocket."""
-        if self.methods is not None and method not in self.methods:
+    def matches(self, request: Request, *, websocket: bool = False) -> bool:
+        """Tell whether this route speaks of a request."""
+        if self.methods is not None and (websocket or request.action not in self.methods):
             return False
-        wanted, seen = self.path.split("/")[1:], path.split("/")[1:]
-        if wanted[-1] == "**":
-            wanted.pop()
-            seen = seen[: len(wanted)]
-        return len(wanted) == len(seen) and all(a == b or (a == "*" and b) for a, b in zip(wanted, seen, strict=True))
+        return self._pattern.matches(request.segments)
 
 
 def _methods(given: object) -> frozenset[str]:
@@ -100,24 +96,26 @@ def require_routes(routes: Iterable[Route]) -> tuple[Route, ...]:
 
 
 def authorize_request(
-    routes: Sequence[Route], peer: SpiffeID, forwarded: ForwardedPeer | None, path: str, method: str | None
+    routes: Sequence[Route],
+    peer: SpiffeID,
+    forwarded: ForwardedPeer | None,
+    request: Request,
+    *,
+    websocket: bool = False,
 ) -> None:
-    """Ask the routes: each that matches must accept, and one must match. `method` is None for a websocket.
+    """Ask the routes: each that matches must accept, and one must match.
 
     Raises:
-        PeerNotAuthorizedError: the path reads in two ways, no route matches, or one that does refuses.
+        PeerNotAuthorizedError: the request reads in two ways, no route matches, or one that does refuses.
         NoIdentityError: a route asks for a forwarded client, and there is none.
 
     """
-    if not _plain(path):
-        raise PeerNotAuthorizedError(peer, wanted="a path that reads one way only", action="normalize the path")
-    # Who sends `post` must not escape the route for POST.
-    method = None if method is None else method.upper()
-    matching = [route for route in routes if route.matches(path, method)]
+    if request.fault:
+        raise PeerNotAuthorizedError(peer, f"{request}, and {request.fault}", "let the client send what reads one way")
+    matching = [route for route in routes if route.matches(request, websocket=websocket)]
     if not matching:
-        raise PeerNotAuthorizedError(
-            peer, wanted=f"a route for {method or 'websocket'!r} {path!r}", action="add a Route for it"
-        )
+        kind = "websocket " if websocket else ""
+        raise PeerNotAuthorizedError(peer, wanted=f"a route for {kind}{request}", action="add a Route for it")
     for route in matching:
         authorize(route.authorizer, peer)
         if route.forwarded is not None:
@@ -149,10 +147,3 @@ def authorize_forwarded(authorizer: Authorizer, forwarded: ForwardedPeer | None)
     if forwarded is None:
         raise NoIdentityError("no trusted front speaks for a client here")
     authorize(authorizer, forwarded.spiffe_id)
-
-
-def _plain(path: str) -> bool:
-    """Tell whether a path reads one way only; one trailing slash is fine. U+FFFD stands for what was not UTF-8."""
-    segments = path.split("/")[1:]
-    odd = "\\" in path or "\ufffd" in path or any(s in (".", "..") for s in segments)
-    return not odd and "" not in segments[:-1]

@@ -86,13 +86,30 @@ def _peer(scope: Scope) -> SpiffeID | None:
     return peer if isinstance(peer, SpiffeID) else None
 
 
+def request_of(scope: Scope) -> Request:
+    """Return what routes and policies are asked about; a websocket is the GET that opens it.
+
+    Its path is the one that the application's routes are matched against: without the `root_path` the application as a
+    whole is served under, where the path begins with that. Starlette and FastAPI route `/api/admin` as `/admin` then,
+    and `/admin` too, so one rule must be about both. What Starlette mounts below it stays in the path.
+    """
+    raw, path = scope.get("raw_path"), str(scope["path"])
+    root = str(scope.get("app_root_path", scope.get("root_path", "")))
+    if root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :] or "/"
+    return Request.http(
+        str(scope.get("method", "GET")), path, raw.decode("latin-1") if isinstance(raw, bytes) else None
+    )
+
+
 class RouteAuthorizationMiddleware:
     """Ask the routes before the application: each route that matches must accept, and one must match.
 
     The order of routes does not matter, and adding one never allows more than before to a caller it does not name. A
     refusal is answered with 403 and a problem document (RFC 9457) that tells the caller nothing but that; the ID seen
-    and what was wanted go to this module's logger at WARNING and to ``on_refused``. A path that can be read in two ways
-    (empty, ``.`` or ``..`` segments, a backslash) is refused, since the application might read it the other way.
+    and what was wanted go to this module's logger at WARNING and to ``on_refused``. What can be read in two ways is
+    refused as by policies (empty, ``.`` or ``..`` segments, an encoded slash, a method in small letters, …), since the
+    application might read it the other way.
     Websockets are refused before they are accepted. Lifespan passes through.
     """
 
@@ -110,8 +127,8 @@ class RouteAuthorizationMiddleware:
         try:
             peer = peer_spiffe_id(scope)
             forwarded = scope["extensions"]["spiffe"].get("forwarded")
-            method = scope.get("method")
-            authorize_request(self._routes, peer, forwarded, scope["path"], None if method is None else str(method))
+            websocket = scope["type"] == "websocket"
+            authorize_request(self._routes, peer, forwarded, request_of(scope), websocket=websocket)
         except SpiffeError as refusal:
             _tell(self._on_refused, peer, scope["path"], refusal)
             await _refuse(scope, receive, send)
@@ -146,7 +163,7 @@ class PolicyMiddleware:
         try:
             peer = peer_spiffe_id(scope)
             generation = self._policy.generation  # before it is asked: a change meanwhile is then seen
-            request = _asked(scope)
+            request = request_of(scope)
             authz.authorize_request(self._policy, peer, request)
         except SpiffeError as refusal:
             _tell(self._on_refused, peer, scope["path"], refusal)
@@ -206,13 +223,6 @@ class _Live:
                 await _refuse(self._scope, self._receive, self._send)
             return False
         return True
-
-
-def _asked(scope: Scope) -> Request:
-    raw = scope.get("raw_path")
-    return Request.http(
-        str(scope.get("method", "GET")), str(scope["path"]), raw.decode("latin-1") if isinstance(raw, bytes) else None
-    )
 
 
 class TrustedFrontMiddleware:

@@ -250,11 +250,13 @@ def _strip(request: HttpRequest) -> None:
 
 
 def _asked(request: HttpRequest) -> Request:
+    """Return the request by the path that Django resolves: without the prefix it is served under, on WSGI and ASGI."""
     scope = getattr(request, "scope", None)
     if scope is None:
-        return wsgi.request_of(request.META)
-    raw = scope.get("raw_path")
-    return Request.http(scope["method"], scope["path"], None if raw is None else raw.decode("latin-1"))
+        sent, raw = request.META["REQUEST_METHOD"], request.META.get("RAW_URI")
+    else:
+        sent, raw = scope["method"], (scope.get("raw_path") or b"").decode("latin-1")
+    return Request.http(sent, request.path_info, raw)
 
 
 def _refused(peer: SpiffeID | None, request: HttpRequest, refusal: SpiffeError) -> HttpResponse:

@@ -17,10 +17,10 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from authsec_sdk.authz import Authorizer, Request, RequestAuthorizer, require_authorizer
+from authsec_sdk.authz import Authorizer, RequestAuthorizer, require_authorizer
 from authsec_sdk.errors import SpiffeError
 from authsec_sdk.integrations._routes import PROBLEM, PROBLEM_TYPE, authorize_forwarded, require_judge
-from authsec_sdk.integrations.asgi import OnRefused, forwarded_peer, peer_spiffe_id
+from authsec_sdk.integrations.asgi import OnRefused, forwarded_peer, peer_spiffe_id, request_of
 from authsec_sdk.integrations.trusted_front import ForwardedPeer
 from authsec_sdk.spiffe import SpiffeID
 
@@ -68,7 +68,8 @@ class MutualTLS(SecurityBase):
             logger.warning("Request refused: %s peer=%s path=%r", refusal, peer, path)
             if self._on_refused is not None:
                 self._on_refused(peer, path, refusal)
-            if connection.scope["type"] == "websocket" and "websocket.http.response" not in connection["extensions"]:
+            answerable = "websocket.http.response" in (connection.scope.get("extensions") or {})
+            if connection.scope["type"] == "websocket" and not answerable:
                 raise WebSocketException(1008) from None
             raise RefusedError from None
         return peer
@@ -89,12 +90,9 @@ class _Authorized(MutualTLS):
         self._of_client = None if forwarded is None else require_authorizer(forwarded)
 
     def _judge(self, peer: SpiffeID, connection: HTTPConnection) -> None:
-        scope = connection.scope
-        raw = scope.get("raw_path")
-        method = str(scope.get("method", "GET"))  # a websocket begins as a GET
-        self._of_peer(peer, Request.http(method, scope["path"], None if raw is None else raw.decode("latin-1")))
+        self._of_peer(peer, request_of(connection.scope))
         if self._of_client is not None:
-            authorize_forwarded(self._of_client, forwarded_peer(scope))
+            authorize_forwarded(self._of_client, forwarded_peer(connection.scope))
 
 
 def authorized(

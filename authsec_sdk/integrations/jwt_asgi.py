@@ -52,7 +52,7 @@ def token_identity(scope: Scope) -> TokenIdentity:
         CallerError: no :class:`JWTBearerMiddleware` is in front of this application.
 
     """
-    identity = scope.get("extensions", {}).get(_KEY)
+    identity = (scope.get("extensions") or {}).get(_KEY)
     if not isinstance(identity, TokenIdentity):
         raise CallerError("this scope carries no identity by token: wrap the application in JWTBearerMiddleware")
     return identity
@@ -174,7 +174,7 @@ async def _answer(refusal: _RefusedError, scope: Scope, receive: Receive, send: 
     kind = "http.response"
     if scope["type"] == "websocket":
         await receive()  # websocket.connect comes before any answer
-        if "websocket.http.response" not in scope.get("extensions", {}):
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": 1008})
             return
         kind = "websocket.http.response"

@@ -144,7 +144,7 @@ def path_of(environ: Environ) -> str:
 
 
 def request_of(environ: Environ) -> Request:
-    """Return what a policy is asked about."""
+    """Return what routes and policies are asked about."""
     raw = environ.get("RAW_URI")
     return Request.http(str(environ["REQUEST_METHOD"]), path_of(environ), raw if isinstance(raw, str) else None)
 
@@ -187,8 +187,7 @@ class RouteAuthorizationMiddleware(_Middleware):
         self._routes = require_routes(routes)
 
     def _judge(self, environ: Environ) -> None:
-        peer, method = peer_spiffe_id(environ), str(environ["REQUEST_METHOD"])
-        authorize_request(self._routes, peer, environ.get(FORWARDED), path_of(environ), method)
+        authorize_request(self._routes, peer_spiffe_id(environ), environ.get(FORWARDED), request_of(environ))
 
 
 class PolicyMiddleware(_Middleware):

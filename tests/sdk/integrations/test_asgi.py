@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsec_sdk.authz import authorize_id, authorize_member_of
+from authsec_sdk.authz import Request, authorize_id, authorize_member_of
 from authsec_sdk.errors import CallerError, NoIdentityError, SpiffeError
-from authsec_sdk.integrations.asgi import Route, RouteAuthorizationMiddleware, peer_spiffe_id
+from authsec_sdk.integrations.asgi import PolicyMiddleware, Route, RouteAuthorizationMiddleware, peer_spiffe_id
+from authsec_sdk.policyfile import parse_policy
 from authsec_sdk.spiffe import SpiffeID
 
 FRONTEND = SpiffeID.parse("spiffe://example.org/frontend")
@@ -56,11 +57,15 @@ def test_the_named_caller_is_served() -> None:
         {"peer": INTRUDER},
         {"peer": None},
         {"path": "/other"},
-        {"path": "/pay/"},
         {"path": "/pay/../pay"},
         {"path": "//pay"},
         {"path": "/./pay"},
         {"path": "/pay\\x"},
+        {"path": "x/pay"},
+        {"path": "http:/pay"},
+        {"path": "/pay\x00"},
+        {"path": "/pay", "raw_path": b"/%2fpay"},
+        {"method": "post"},
         {"extensions": {}},
         {"extensions": {"spiffe": {"peer": "spiffe://example.org/frontend"}}},
     ],
@@ -90,6 +95,42 @@ def test_every_matching_route_must_accept() -> None:
         assert call(protected(*routes), peer=INTRUDER, path="/elsewhere")[0]["status"] == 200
 
 
+def test_a_slash_at_the_end_does_not_lead_round_a_route() -> None:
+    members, admin = authorize_member_of("example.org"), authorize_id("spiffe://example.org/admin")
+    app = protected(Route("/**", members), Route("/admin", admin), Route("/sub/*", admin))
+    assert [call(app, path=path)[0]["status"] for path in ("/admin", "/admin/", "/sub/a/", "/sub/")] == [403] * 3 + [
+        200
+    ]
+
+
+@pytest.mark.parametrize("guard", ["routes", "policy"])
+def test_the_prefix_an_application_is_served_under_leads_round_no_rule(guard: str) -> None:
+    """Routers take both `/api/admin` and `/admin` for `/admin` where `root_path` is `/api`."""
+    if guard == "routes":
+        admin = Route("/admin/**", authorize_id("spiffe://example.org/admin"))
+        app: Any = protected(Route("/**", authorize_member_of("example.org")), admin)
+    else:
+        rules = [
+            {"name": "members", "allow": "example.org", "http": {"paths": "/**"}},
+            {"name": "admin", "deny": "spiffe://example.org/frontend", "http": {"paths": "/admin/**"}},
+        ]
+        app = PolicyMiddleware(served, parse_policy(json.dumps({"version": 1, "rules": rules}).encode(), "json"))
+    below: dict[str, Any] = {"root_path": "/api"}
+    mounted = {"app_root_path": "/api", "root_path": "/api/admin"}
+    for path, scope in (
+        ("/admin", {}),
+        ("/admin", below),
+        ("/api/admin", below),
+        ("/api/admin/x", below),
+        ("/api/admin/x", mounted),
+        ("/admin/x", mounted),
+        ("/admin/x", {"app_root_path": "", "root_path": "/admin"}),
+    ):
+        assert call(app, path=path, **scope)[0]["status"] == 403, (path, scope)
+    for path, scope in (("/api/admin", {}), ("/api", below), ("/apiadmin", below), ("/api/other", below)):
+        assert call(app, path=path, **scope)[0]["status"] == 200, (path, scope)
+
+
 def test_methods_limit_a_route() -> None:
     app = protected(Route("/pay", authorize_id(FRONTEND), methods=frozenset({"post"})))
     assert call(app, method="POST")[0]["status"] == 200
@@ -107,7 +148,7 @@ def test_a_route_for_get_holds_for_head_too() -> None:
     members, admin = authorize_member_of("example.org"), authorize_id("spiffe://example.org/admin")
     app = protected(Route("/**", members), Route("/pay", admin, methods=frozenset({"get"})))
     assert [call(app, method=method)[0]["status"] for method in ("GET", "HEAD", "POST")] == [403, 403, 200]
-    assert not Route("/", members, methods=frozenset({"HEAD"})).matches("/", "GET")
+    assert not Route("/", members, methods=frozenset({"HEAD"})).matches(Request.http("GET", "/"))
 
 
 @pytest.mark.parametrize("methods", [frozenset(), "POST"])
@@ -125,7 +166,7 @@ def test_a_path_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCap
 @pytest.mark.parametrize(
     ("pattern", "good", "wrong"),
     [
-        ("/a", ["/a"], ["/", "/a/", "/a/b", "/A"]),
+        ("/a", ["/a", "/a/"], ["/", "/a/b", "/A"]),
         ("/a/*", ["/a/b"], ["/a", "/a/", "/a/b/c"]),
         ("/a/**", ["/a", "/a/", "/a/b", "/a/b/c"], ["/", "/b", "/ab"]),
         ("/*/b", ["/a/b"], ["/b", "/a/c"]),
@@ -135,11 +176,11 @@ def test_a_path_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCap
 )
 def test_patterns(pattern: str, good: list[str], wrong: list[str]) -> None:
     route = Route(pattern, authorize_id(FRONTEND))
-    assert [path for path in good if not route.matches(path, "GET")] == []
-    assert [path for path in wrong if route.matches(path, "GET")] == []
+    assert [path for path in good if not route.matches(Request.http("GET", path))] == []
+    assert [path for path in wrong if route.matches(Request.http("GET", path))] == []
 
 
-@pytest.mark.parametrize("pattern", ["", "a", "/a*", "/**/b", "/a//b", "/../a", "/a\\b"])
+@pytest.mark.parametrize("pattern", ["", "a", "/a/", "/a*", "/**/b", "/a//b", "/../a", "/a\\b", "/a%2fb"])
 def test_wrong_patterns_are_refused_at_once(pattern: str) -> None:
     with pytest.raises(CallerError):
         Route(pattern, authorize_id(FRONTEND))
@@ -172,7 +213,8 @@ def test_lifespan_passes() -> None:
 
 @given(st.lists(st.sampled_from(["a", "b", "*"]), max_size=4), st.lists(st.sampled_from(["a", "b", "c"]), max_size=4))
 def test_a_pattern_matches_segment_by_segment(pattern: list[str], path: list[str]) -> None:
-    matches = Route("/" + "/".join(pattern), authorize_id(FRONTEND)).matches("/" + "/".join(path), None)
+    asked = Request.http("GET", "/" + "/".join(path))
+    matches = Route("/" + "/".join(pattern), authorize_id(FRONTEND)).matches(asked, websocket=True)
     same = len(pattern) == len(path) and all(want in ("*", seen) for want, seen in zip(pattern, path, strict=True))
     assert matches == same
 

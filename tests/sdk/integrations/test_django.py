@@ -30,6 +30,7 @@ from authsec_sdk.integrations.django import SpiffeMiddleware, authorize_peer
 from authsec_sdk.integrations.httpx import mtls_client
 from authsec_sdk.integrations.trusted_front import TrustedFronts
 from authsec_sdk.integrations.wsgi import TrustedFrontMiddleware as WSGIFrontMiddleware
+from authsec_sdk.policyfile import parse_policy
 from authsec_sdk.spiffe import SpiffeID
 
 Row = Callable[[Pair], None]
@@ -168,6 +169,21 @@ def test_a_policy_is_asked_about_the_request(world: Any, kind: str) -> None:
         assert client.get("/x%2ftells").status_code == 403
     assert seen[:2] == ["GET '/tells'", "GET '/'"]
     assert "'/x/tells'" in seen[2]
+
+
+def test_the_path_that_is_judged_is_the_one_that_is_resolved(world: Any, kind: str) -> None:
+    """Django decodes PATH_INFO in place, and takes a prefix away that its settings or the server name."""
+    rules = [
+        {"name": "members", "allow": "example.org", "http": {"paths": "/**"}},
+        {"name": "secret", "deny": str(FRONTEND), "http": {"paths": ["/tells/**", "/geheim-é/**", "/秘密/**"]}},
+    ]
+    policy = parse_policy(json.dumps({"version": 1, "rules": rules}).encode(), "json")
+    with override_settings(SPIFFE_AUTHORIZER=policy, FORCE_SCRIPT_NAME="/api"):
+        with client_of(world, pair_of(kind)) as client:
+            for path in ("/tells", "/geheim-é", "/geheim-é/a", "/秘密", "/秘密/"):
+                assert client.get(path).json() == FORBIDDEN, path
+            assert client.get("/api/tells").status_code == (404 if kind == "wsgi" else 403)
+            assert client.get("/").text == str(FRONTEND)
 
 
 # --- trusted fronts ------------------------------------------------------------------------------------------------
