@@ -1,34 +1,34 @@
 """The one line of the product's promise: an identity for this process, and SSL contexts that never grow old."""
 
+import logging
 import ssl
-from collections.abc import Iterable
+import threading
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
-from cryptography.hazmat.primitives.serialization import Encoding
+import anyio.to_thread
 
 from authsec_sdk.authz import Authorizer, authorize_member_of, require_authorizer
+from authsec_sdk.compat.claims import validated
+from authsec_sdk.compat.key_files import KeyFiles
+from authsec_sdk.compat.pem import bundle_pem, certificate_pem, key_pem
 from authsec_sdk.errors import CallerError
-from authsec_sdk.spiffe import X509SVID, SpiffeID, X509Context
+from authsec_sdk.spiffe import JWTSVID, X509SVID, SpiffeID, X509Context
 from authsec_sdk.tls import SpiffeSSLContext, mtls_client_context, mtls_server_context
-from authsec_sdk.workloadapi import Endpoint, SourceStatus, SVIDPicker, X509Source, resolve_endpoint
+from authsec_sdk.workloadapi import Endpoint, JWTSource, SourceStatus, SVIDPicker, X509Source, resolve_endpoint
 from authsec_sdk.workloadapi.fork import at_fork
 
 __all__ = ["QuickStartSVID"]
 
 TIMEOUT = 30.0
 
-_FILES = "nothing is written to disk any more; create_ssl_context_for_client() and …_server() need no files"
-_GONE = {
-    "private_key": "a key as text ends up in logs and does not rotate; x509_svid.private_key is the key object",
-    "get_certificate_dict": "use the SSL contexts; certificate has the PEM, x509_svid.private_key the key object",
-    "cert_file_path": _FILES,
-    "key_file_path": _FILES,
-    "ca_file_path": _FILES,
-    "cert_dir": _FILES,
-    "refresh": "updates arrive by themselves, over a stream",
-}
+_FILES = {"cert_file_path": "certificate", "key_file_path": "key", "ca_file_path": "authorities"}
+_GONE = {"refresh": "updates arrive by themselves, over a stream"}
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class _Wishes:
     hint: str | None
     svid_picker: SVIDPicker | None
     expected_agent_uid: int | None
+    cert_dir: Path | None
 
     def conflicts(self, other: "_Wishes") -> str | None:
         """Name what `other` wishes otherwise, if it wishes it at all."""
@@ -59,8 +60,13 @@ class QuickStartSVID:
         httpx.AsyncClient(verify=svid.create_ssl_context_for_client())
 
     All attributes are of the newest SVID each time they are read. The private key stays in memory, and only the SSL
-    contexts use it. Works under asyncio and trio, in threads once it is initialized, and in forked children.
-    A program that wants several identities, or none that is global, uses `X509Source` and `authsec_sdk.tls`.
+    contexts use it, unless it is asked for: `cert_dir` puts the identity into files there, and whoever reads
+    `key_file_path`, `cert_file_path` or `ca_file_path` without it gets files in memory where the system has them; both
+    follow the identity until `shutdown` (`compat.key_files` says what holds of them). `private_key` and
+    `get_certificate_dict()` return the key as PEM text.
+
+    Works under asyncio and trio, in threads once it is initialized, and in forked children. A program that wants
+    several identities, or none that is global, uses `X509Source` and `authsec_sdk.tls`.
     """
 
     def __init__(self, source: X509Source, wishes: _Wishes) -> None:
@@ -68,6 +74,9 @@ class QuickStartSVID:
         self._wishes = wishes
         self._waiting = 0
         self._ready = False
+        self._making = threading.Lock()
+        self._files: KeyFiles | None = None
+        self._tokens: JWTSource | None = None
 
     @classmethod
     async def initialize(
@@ -78,6 +87,7 @@ class QuickStartSVID:
         hint: str | None = None,
         svid_picker: SVIDPicker | None = None,
         expected_agent_uid: int | None = None,
+        cert_dir: str | Path | None = None,
         timeout: float | None = TIMEOUT,
     ) -> "QuickStartSVID":
         """Get the identity of this process from its agent, waiting until there is one, and keep it up to date.
@@ -92,6 +102,7 @@ class QuickStartSVID:
                 them: say `authorize_id(...)` where one service is meant.
             hint: which SVID to use if there are several; `svid_picker` picks by code.
             expected_agent_uid: talk to nobody but this user on the socket.
+            cert_dir: put the identity into files of this folder too, for programs that read nothing else.
             timeout: seconds to wait for the first identity; None stands for ever.
 
         Raises:
@@ -99,6 +110,7 @@ class QuickStartSVID:
             InvalidAuthorizerError: `authorizer` cannot be one.
             NotReadyError: no identity within `timeout`; says why.
             WorkloadAPIError: what listens there is no agent.
+            ConfigurationError: others may write to `cert_dir`, or we may not.
             CallerError: it was initialized otherwise before, such as with another socket.
         """
         instance = _obtain(
@@ -108,14 +120,17 @@ class QuickStartSVID:
                 hint,
                 svid_picker,
                 expected_agent_uid,
+                None if cert_dir is None else Path(cert_dir),
             )
         )
         try:
             await instance.source.ready(timeout)
+            if instance._wishes.cert_dir is not None:
+                await anyio.to_thread.run_sync(instance._files_asked_for)
             instance._ready = True
         finally:
             if _release(instance):
-                await instance.source.aclose()
+                await instance._end()
         return instance
 
     @classmethod
@@ -131,12 +146,15 @@ class QuickStartSVID:
 
     @classmethod
     async def shutdown(cls) -> None:
-        """End the stream and forget the identity; contexts made of it accept no more connections. Again, a no-op."""
+        """End the streams, remove the files, forget the identity: its contexts accept no more connections.
+
+        Again, a no-op.
+        """
         global _current
         with at_fork.lock:
             instance, _current = _current, None
         if instance is not None:
-            await instance.source.aclose()
+            await instance._end()
 
     # --- what it is ------------------------------------------------------------------------------------------------
 
@@ -151,20 +169,27 @@ class QuickStartSVID:
         return self.x509_context.svid
 
     @property
-    def spiffe_id(self) -> SpiffeID:
-        """Who this process is."""
-        return self.x509_svid.id
+    def spiffe_id(self) -> str:
+        """Who this process is, as text; `x509_svid.id` is the `SpiffeID`."""
+        return str(self.x509_svid.id)
 
     @property
     def certificate(self) -> str:
         """The newest certificate chain as PEM, leaf first."""
-        return "".join(one.public_bytes(Encoding.PEM).decode("ascii") for one in self.x509_svid.certificates)
+        return certificate_pem(self.x509_svid)
 
     @property
     def trust_bundle(self) -> str:
         """The authorities of our own trust domain as PEM. Those of others are in `x509_context.bundles`, each apart."""
-        context = self.x509_context
-        return context.bundles.require(context.svid.id.trust_domain).to_pem().decode("ascii")
+        return bundle_pem(self.x509_context)
+
+    def get_certificate_dict(self) -> dict[str, str]:
+        """Return the newest chain and the private key as PEM text, by the names `cert` and `key`.
+
+        Whoever calls this has the key: keep it out of logs. It does not rotate; the SSL contexts do.
+        """
+        svid = self.x509_svid
+        return {"cert": certificate_pem(svid), "key": key_pem(svid)}
 
     @property
     def expires_at(self) -> datetime:
@@ -206,11 +231,83 @@ class QuickStartSVID:
             self.source, self._authorizer(authorizer), minimum_version=minimum_version, alpn=alpn
         )
 
+    async def fetch_jwt_svid(
+        self, audience: Collection[str], spiffe_id: str | SpiffeID | None = None, *, timeout: float | None = TIMEOUT
+    ) -> str:
+        """Return a token of ours for all names of `audience`, such as `["payments"]`; at once where one is cached.
+
+        Raises:
+            InvalidAudienceError: the audience is a single `str`, or empty.
+            NoIdentityError: there is no such identity for this process.
+            RetryableError: the agent is away, or has not answered within `timeout` seconds.
+        """
+        return (await self._jwt_source().fetch_svid(audience, subject=spiffe_id, timeout=timeout)).token
+
+    async def validate_jwt_svid(
+        self, token: str, audience: str, *, timeout: float | None = TIMEOUT
+    ) -> dict[str, Any] | None:
+        """Return the `spiffe_id` and the `claims` of a token that is for `audience`, or None where it is invalid.
+
+        Checked here, by the newest keys of the agent (`JWTSVID.parse_and_validate` says what); the log says what is
+        wrong with one.
+
+        Raises:
+            InvalidAudienceError: the audience is no name.
+            NotReadyError: the agent has not sent its keys within `timeout` seconds: nobody knows.
+        """
+        source = self._jwt_source()
+
+        async def validate() -> JWTSVID:
+            await source.ready(timeout)
+            return source.validate(token, [audience])
+
+        return await validated(validate())
+
+    def _jwt_source(self) -> JWTSource:
+        with self._making:
+            if self._tokens is None:
+                self.x509_context  # noqa: B018 - raises after `shutdown`
+                self._tokens = JWTSource(
+                    str(self.source.endpoint),
+                    hint=self._wishes.hint,
+                    expected_agent_uid=self._wishes.expected_agent_uid,
+                )
+            return self._tokens
+
+    def _files_asked_for(self) -> KeyFiles:
+        """Return the files of the identity, made now if this is the first time that somebody wants them."""
+        with self._making:
+            if self._files is None:
+                files = KeyFiles(self._wishes.cert_dir)
+                try:
+                    files.follow(self.source)
+                except BaseException:
+                    files.remove()
+                    raise
+                self._files = files
+                if self._wishes.cert_dir is None:
+                    _logger.warning(
+                        "the private key is in a file because the path of one was asked for; whoever reads it once "
+                        "does not follow rotations, the SSL contexts do path=%s",
+                        files.key,
+                    )
+            return self._files
+
+    async def _end(self) -> None:
+        await self.source.aclose()
+        with self._making:
+            files, self._files = self._files, None
+            tokens = self._tokens
+        if tokens is not None:
+            await tokens.aclose()
+        if files is not None:
+            files.remove()
+
     def _authorizer(self, wished: Authorizer | None) -> Authorizer:
         for authorizer in (wished, self._wishes.authorizer):
             if authorizer is not None:
                 return authorizer
-        return authorize_member_of(self.spiffe_id.trust_domain)
+        return authorize_member_of(self.x509_svid.id.trust_domain)
 
     def __repr__(self) -> str:
         """Show who it is and how it is doing, never a key."""
@@ -221,7 +318,14 @@ class QuickStartSVID:
         raise TypeError("a QuickStartSVID is not pickled; initialize one in each process")
 
     def __getattr__(self, name: str) -> Any:
-        """Tell those who come from older versions what became of an attribute."""
+        """Give those who come from older versions what they ask for by name.
+
+        Here and not in properties, so that neither `dir` nor a debugger's view of the object writes a key.
+        """
+        if name in _FILES:
+            return getattr(self._files_asked_for(), _FILES[name])
+        if name == "private_key":
+            return key_pem(self.x509_svid)
         if name in _GONE:
             raise AttributeError(f"QuickStartSVID.{name} is gone: {_GONE[name]}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

@@ -1,7 +1,13 @@
 """The SPIFFE standards as frozen values, and the pure decisions about them. No IO, no clock.
 
 Every value is checked when it is made, by whatever way, so holding one means it is valid.
+
+Names that authsec-sdk 4.x had here (`QuickStartSVID`, `WorkloadAPIClient`, `WorkloadSVID`) are found where they are
+now, when they are asked for: nothing here imports them.
 """
+
+import importlib
+from typing import Any, Final
 
 from authsec_sdk.spiffe.audience import Audience, InvalidAudienceError
 from authsec_sdk.spiffe.bundle import BundleSet, JWTBundle, TrustBundle, WITBundle, X509Bundle
@@ -56,3 +62,15 @@ __all__ = [
     "verify_membership",
     "x509_svid_id",
 ]
+
+_ELSEWHERE: Final = {
+    "QuickStartSVID": "authsec_sdk.quickstart",
+    "WorkloadAPIClient": "authsec_sdk.compat",
+    "WorkloadSVID": "authsec_sdk.compat",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ELSEWHERE:
+        return getattr(importlib.import_module(_ELSEWHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,7 +32,8 @@ ID = SpiffeID.parse("spiffe://example.org/workload")
 
 async def test_the_one_line(fake_workload_api: FakeWorkloadAPI, spiffe_ca: TestCA, handshake: Handshake) -> None:
     svid = await QuickStartSVID.initialize(socket_path=fake_workload_api.address)
-    assert svid.spiffe_id == ID
+    assert svid.spiffe_id == str(ID)
+    assert svid.x509_svid.id == ID
     client, server = handshake(svid.create_ssl_context_for_client(), svid.create_ssl_context_for_server())
     assert peer_spiffe_id(client) == peer_spiffe_id(server) == ID
     assert x509.load_pem_x509_certificate(svid.certificate.encode()) == svid.x509_svid.leaf
@@ -202,10 +203,10 @@ async def test_tls_1_2_and_alpn_by_argument(fake_workload_api: FakeWorkloadAPI, 
 async def test_hint_picker_and_owner_are_passed_on(fake_workload_api: FakeWorkloadAPI, spiffe_ca: TestCA) -> None:
     fake_workload_api.issue(spiffe_ca, "/internal", hint="internal")
     svid = await QuickStartSVID.initialize(fake_workload_api.address, hint="internal", expected_agent_uid=os.getuid())
-    assert svid.spiffe_id.path == "/internal"
+    assert svid.spiffe_id == "spiffe://example.org/internal"
     await QuickStartSVID.shutdown()
     svid = await QuickStartSVID.initialize(fake_workload_api.address, svid_picker=lambda svids: svids[1])
-    assert svid.spiffe_id.path == "/internal"
+    assert svid.spiffe_id == "spiffe://example.org/internal"
     await QuickStartSVID.shutdown()
     with pytest.raises(NotReadyError, match="fake agent"):
         await QuickStartSVID.initialize(fake_workload_api.address, expected_agent_uid=os.getuid() + 1, timeout=0.2)
