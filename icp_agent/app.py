@@ -13,6 +13,7 @@ from authsec_sdk.http_health import HealthListener, HealthState
 from authsec_sdk.rpc import Server
 from icp_agent.api.callers import REATTEST_SECONDS
 from icp_agent.api.health import Health
+from icp_agent.api.sds import SecretDiscovery
 from icp_agent.api.sockets import open_admin_socket, open_public_socket
 from icp_agent.api.workload import WorkloadAPI
 from icp_agent.config.settings import AgentConfig, HealthListenerSettings
@@ -162,20 +163,36 @@ class Agent:
         health = Health(self.identities, self.board)
         async with AsyncExitStack() as stack:
             if config.socket_path is not None:
-                workload = WorkloadAPI(
-                    self.identities,
-                    self.board,
-                    self._attestors,
-                    allow_unauthenticated_verifiers=config.allow_unauthenticated_verifiers,
-                    loggable_selectors=config.log_selectors,
-                    reattest_seconds=self._reattest_seconds,
-                )
-                await self._drained(stack, await open_public_socket(config.socket_path, workload, health))
+                await self._drained(stack, await open_public_socket(config.socket_path, self._apis(), health))
             if config.admin_socket_path is not None:
                 await self._drained(stack, await open_admin_socket(config.admin_socket_path, health))
             if config.health is not None:
                 await self._probed(stack, config.health)
             yield
+
+    def _apis(self) -> dict[str, WorkloadAPI | SecretDiscovery]:
+        """What workloads can call, by the names the log has."""
+        config = self._config
+        apis: dict[str, WorkloadAPI | SecretDiscovery] = {}
+        if config.workload_api:
+            apis["Workload API"] = WorkloadAPI(
+                self.identities,
+                self.board,
+                self._attestors,
+                allow_unauthenticated_verifiers=config.allow_unauthenticated_verifiers,
+                loggable_selectors=config.log_selectors,
+                reattest_seconds=self._reattest_seconds,
+            )
+        if config.sds is not None:
+            apis["Secret Discovery Service (v3)"] = SecretDiscovery(
+                self.identities,
+                self.board,
+                self._attestors,
+                config.sds,
+                loggable_selectors=config.log_selectors,
+                reattest_seconds=self._reattest_seconds,
+            )
+        return apis
 
     async def _drained(self, stack: AsyncExitStack, server: Server) -> None:
         # Streams end by themselves, with UNAVAILABLE, when the status says that the agent stops.

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from authsec_sdk.errors import PeerCredentialError
 from authsec_sdk.rpc import Peer, Server, ServerLimits
 from icp_agent.api.callers import identify
 from icp_agent.api.health import Health
-from icp_agent.api.workload import WorkloadAPI, require_security_header
+from icp_agent.api.workload import require_security_header
 from icp_common.folders import make_private_folder
 from icp_common.peer_credentials import PeerCredentials
 
@@ -28,18 +28,17 @@ class AdminPeerError(PeerCredentialError):
     """Somebody who may not administer this agent reached its admin socket."""
 
 
-async def open_public_socket(path: Path, workload: WorkloadAPI, health: Health) -> Server:
-    """Serve workloads: the folder is ours alone to write, the socket is everybody's to connect to.
+async def open_public_socket(path: Path, apis: Mapping[str, Any], health: Health) -> Server:
+    """Serve workloads with `apis` by name: the folder is ours alone to write, everybody may connect to the socket.
 
     Raises:
         ConfigurationError: somebody else could put another socket in its place.
         OSError: the socket cannot be made, for instance because another agent listens there.
     """
     make_private_folder(path.parent, PUBLIC_FOLDER_MODE)
-    handlers: Sequence[Any] = (workload, health)
-    server = Server(handlers, limits=_LIMITS, interceptor=require_security_header, on_accept=identify)
+    server = Server((*apis.values(), health), limits=_LIMITS, interceptor=require_security_header, on_accept=identify)
     await server.listen_unix(path, mode=PUBLIC_SOCKET_MODE)
-    logger.info("Starting agent APIs address=%s network=unix apis=%r", path, "Workload API")
+    logger.info("Starting agent APIs address=%s network=unix apis=%r", path, ", ".join(apis))
     return server
 
 

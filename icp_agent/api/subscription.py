@@ -27,9 +27,11 @@ class Wanted:
 
     def changed(self, before: WorkloadView | None, after: WorkloadView) -> bool:
         """Whether a caller that was told `before` is to be told `after`."""
-        if self.svids:
+        if self.svids and (after.registered or not self.unregistered):
             return must_be_told(before, after)
-        return before is None or (before.bundle, before.federated) != (after.bundle, after.federated)
+        if before is None or (self.svids and before.registered):
+            return True
+        return (before.bundle, before.federated) != (after.bundle, after.federated)
 
 
 class Subscription:

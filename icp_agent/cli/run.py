@@ -53,6 +53,7 @@ class RunFlags:
                 "allow_unauthenticated_verifiers",
                 "If true, the agent permits the retrieval of X509 certificate bundles by unregistered clients",
             ),
+            "disableSDSAPI": ("disable_sds_api", "Disable the Envoy SDS API"),
             "disableWorkloadAPI": ("disable_workload_api", "Disable the SPIFFE Workload API"),
             "insecureBootstrap": (
                 "insecure_bootstrap",
@@ -64,8 +65,7 @@ class RunFlags:
         self._honoured += [_Honoured(flags.boolean(name, usage), key) for name, (key, usage) in switches.items()]
         port = flags.integer("serverPort", "Port number of the SPIRE server")
         self._honoured.append(_Honoured(port, "server_port"))
-        # Known, and without anything to do yet: Envoy's API is not served, and there is no rebootstrapping.
-        flags.boolean("disableSDSAPI", "Disable the Envoy SDS API, which is not served yet")
+        # Known, and without anything to do yet: there is no rebootstrapping.
         flags.string("rebootstrapDelay", "Has no effect while rebootstrapMode is 'never'")
 
     def load(self, arguments: Sequence[str]) -> AgentConfig:

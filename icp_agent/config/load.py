@@ -14,6 +14,7 @@ from icp_agent.config.later import Later
 from icp_agent.config.plugins import read_plugins
 from icp_agent.config.raw import RawSettings, read_agent_section
 from icp_agent.config.settings import DEFAULT_SOCKET, AgentConfig, HealthListenerSettings, LogSettings
+from icp_agent.domain.secrets import SecretSettings
 from icp_agent.keys import KeyType
 from icp_agent.syncer import SyncSettings
 from icp_common.logs import parse_level
@@ -58,7 +59,9 @@ def load_config(
             keys_directory=chosen.keys_directory,
             node_attestor=chosen.node_attestor,
             unix=chosen.unix,
-            socket_path=None if raw.disable_workload_api else Path(raw.socket_path or DEFAULT_SOCKET),
+            socket_path=_public_socket(raw),
+            workload_api=not raw.disable_workload_api,
+            sds=None if raw.disable_sds_api else raw.sds or SecretSettings(),
             admin_socket_path=_admin_socket(raw),
             join_token=_join_token(raw),
             join_token_file=Path(raw.join_token_file) if raw.join_token_file else None,
@@ -124,6 +127,12 @@ def _trust(raw: RawSettings) -> BootstrapTrust:
         insecure=bool(raw.insecure_bootstrap),
         format=format_,
     )
+
+
+def _public_socket(raw: RawSettings) -> Path | None:
+    if raw.disable_workload_api and raw.disable_sds_api:
+        return None
+    return Path(raw.socket_path or DEFAULT_SOCKET)
 
 
 def _admin_socket(raw: RawSettings) -> Path | None:

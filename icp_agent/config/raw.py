@@ -6,6 +6,7 @@ from typing import Self
 
 from authsec_sdk.hcl import Fields
 from icp_agent.config.later import Later
+from icp_agent.domain.secrets import SecretNames, SecretSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class RawSettings:
     x509_svid_cache_max_size: int | None = None
     sync_interval: timedelta | None = None
     use_sync_authorized_entries: bool | None = None
+    disable_sds_api: bool | None = None
+    sds: SecretSettings | None = None
 
     def overridden_by(self, other: "RawSettings") -> Self:
         """The same, but for what `other` says."""
@@ -79,6 +82,8 @@ def read_agent_section(agent: Fields, later: Later) -> RawSettings:
             x509_svid_cache_max_size=agent.integer("x509_svid_cache_max_size"),
             sync_interval=sync_interval,
             use_sync_authorized_entries=paged,
+            disable_sds_api=agent.boolean("disable_sds_api"),
+            sds=_read_sds(agent),
         )
 
 
@@ -92,11 +97,24 @@ def _read_later(agent: Fields, later: Later) -> None:
     for key in ("profiling_freq", "profiling_port"):
         agent.integer(key)
     agent.texts("profiling_names")
-    later.block(agent, "sds", "Envoy's SDS API")
-    if agent.boolean("disable_sds_api") is False:
-        later.without_effect("disable_sds_api = false", "Envoy's SDS API is not served yet")
     if agent.duration("rebootstrap_delay") is not None:
         later.without_effect("rebootstrap_delay", "rebootstrap_mode is never")
+
+
+def _read_sds(agent: Fields) -> SecretSettings | None:
+    sds = agent.block("sds")
+    if sds is None:
+        return None
+    with sds:
+        defaults = SecretNames()
+        names = SecretNames(
+            default_svid=sds.text("default_svid_name") or defaults.default_svid,
+            default_bundle=sds.text("default_bundle_name") or defaults.default_bundle,
+            default_all_bundles=sds.text("default_all_bundles_name") or defaults.default_all_bundles,
+        )
+        if len({names.default_svid, names.default_bundle, names.default_all_bundles}) < 3:
+            raise sds.error("default_svid_name, default_bundle_name and default_all_bundles_name must differ")
+        return SecretSettings(names, bool(sds.boolean("disable_spiffe_cert_validation")))
 
 
 def _read_experimental(agent: Fields, later: Later) -> tuple[timedelta | None, bool | None]:

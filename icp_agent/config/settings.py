@@ -6,6 +6,7 @@ from typing import Final
 
 from authsec_sdk.spiffe import TrustDomain
 from icp_agent.bootstrap import BootstrapTrust
+from icp_agent.domain.secrets import SecretSettings
 from icp_agent.syncer import SyncSettings
 
 DEFAULT_SOCKET: Final = Path("/tmp/spire-agent/public/api.sock")  # noqa: S108 - upstream's, clients look there
@@ -44,7 +45,8 @@ class UnixAttestorSettings:
 class AgentConfig:
     """All settings of one agent.
 
-    `keys_directory` None keeps the agent's key in memory alone. `socket_path` None serves no Workload API.
+    `keys_directory` None keeps the agent's key in memory alone. `socket_path` None serves no workloads.
+    `sds` None serves no secrets to Envoy, `workload_api` False no Workload API: both are on the public socket.
     `join_token` is a secret. `warnings` are for the log: settings that are accepted and change nothing.
     """
 
@@ -57,6 +59,8 @@ class AgentConfig:
     node_attestor: str
     unix: UnixAttestorSettings
     socket_path: Path | None = DEFAULT_SOCKET
+    workload_api: bool = True
+    sds: SecretSettings | None = field(default_factory=SecretSettings)
     admin_socket_path: Path | None = None
     join_token: str = field(default="", repr=False)
     join_token_file: Path | None = None
