@@ -8,8 +8,9 @@ Nothing is decoded, normalized or trimmed, so two IDs are equal exactly if their
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from authsec_sdk.errors import InvalidSpiffeIDError, InvalidTrustDomainError
 
@@ -75,6 +76,11 @@ class TrustDomain:
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:
+        """Let a field of a pydantic model be read from text by `parse`, and be written as text."""
+        return _pydantic_schema(cls, cls.parse)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Through the constructor, so that not even a forged pickle makes an invalid value.
@@ -161,8 +167,26 @@ class SpiffeID:
     def __repr__(self) -> str:
         return f"SpiffeID({str(self)!r})"
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:
+        """Let a field of a pydantic model be read from text by `parse`, and be written as text."""
+        return _pydantic_schema(cls, cls.parse)
+
     def __reduce__(self) -> tuple[object, ...]:
         return (SpiffeID, (self.trust_domain, self.path))
+
+
+def _pydantic_schema(kind: type[Any], parse: Callable[[str], Any]) -> Any:
+    from pydantic_core import core_schema  # by pydantic alone, which has it
+
+    text = core_schema.no_info_after_validator_function(
+        parse, core_schema.str_schema(strict=True, max_length=MAX_ID_BYTES)
+    )
+    return core_schema.json_or_python_schema(
+        json_schema=text,
+        python_schema=core_schema.union_schema([core_schema.is_instance_schema(kind), text]),
+        serialization=core_schema.to_string_ser_schema(),
+    )
 
 
 def _join(segments: tuple[str, ...]) -> str:
