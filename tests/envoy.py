@@ -68,11 +68,13 @@ class Envoy:
 
 
 @contextmanager
-def envoy(config: Mapping[str, Any], folder: Path, *, log_level: str = "warning") -> Iterator[Envoy]:
+def envoy(
+    config: Mapping[str, Any], folder: Path, *, log_level: str = "warning", binary: Path | None = None
+) -> Iterator[Envoy]:
     """Run Envoy with a bootstrap configuration (v3, as a dict) until left; ready when entered.
 
     `admin` is added: a Unix socket in `folder`, whose path must be short. Each has a base ID of its own, so any number
-    run side by side.
+    run side by side. `binary` is a copy of Envoy, for an agent that tells them apart by their paths.
     """
     admin = folder / f"admin-{secrets.token_hex(4)}.sock"
     log = admin.with_suffix(".log")
@@ -80,7 +82,16 @@ def envoy(config: Mapping[str, Any], folder: Path, *, log_level: str = "warning"
     file = admin.with_suffix(".json")  # JSON is YAML, and Envoy takes both
     file.write_text(json.dumps(whole))
     file.chmod(0o600)
-    command = [str(envoy_binary()), "-c", str(file), "--use-dynamic-base-id", "--concurrency", "1", "-l", log_level]
+    command = [
+        str(binary or envoy_binary()),
+        "-c",
+        str(file),
+        "--use-dynamic-base-id",
+        "--concurrency",
+        "1",
+        "-l",
+        log_level,
+    ]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     running = Envoy(process, admin, log)

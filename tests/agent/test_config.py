@@ -11,6 +11,7 @@ from authsec_sdk.errors import ConfigurationError
 from icp_agent.bootstrap import BootstrapTrust, BundleFormat
 from icp_agent.config import HealthListenerSettings, LogSettings, UnixAttestorSettings, load_config
 from icp_agent.config.raw import RawSettings
+from icp_agent.domain.secrets import SecretNames, SecretSettings
 from icp_agent.keys import KeyType
 
 AGENT = """
@@ -65,7 +66,15 @@ def test_a_minimal_file(load):
         ('admin_socket_path = "/run/admin/a.sock"', lambda c: c.admin_socket_path, Path("/run/admin/a.sock")),
         ("allow_unauthenticated_verifiers = true", lambda c: c.allow_unauthenticated_verifiers, True),
         ('availability_target = "36h"', lambda c: c.sync.availability_target, timedelta(hours=36)),
-        ("disable_workload_api = true", lambda c: c.socket_path, None),
+        ("disable_workload_api = true", lambda c: (c.workload_api, c.sds is None), (False, False)),
+        ("disable_sds_api = true", lambda c: (c.workload_api, c.sds is None), (True, True)),
+        ("disable_workload_api = true\n disable_sds_api = true", lambda c: c.socket_path, None),
+        ("disable_sds_api = false", lambda c: c.sds, SecretSettings()),
+        ("sds {}", lambda c: c.sds, SecretSettings()),
+        ('sds { default_svid_name = "x" }', lambda c: c.sds.names, SecretNames(default_svid="x")),
+        ('sds { default_bundle_name = "x" }', lambda c: c.sds.names, SecretNames(default_bundle="x")),
+        ('sds { default_all_bundles_name = "x" }', lambda c: c.sds.names, SecretNames(default_all_bundles="x")),
+        ("sds { disable_spiffe_cert_validation = true }", lambda c: c.sds.disable_spiffe_cert_validation, True),
         ('join_token = "abc"', lambda c: c.join_token, "abc"),
         ('join_token_file = "/run/token"', lambda c: c.join_token_file, Path("/run/token")),
         ('log_level = "debug"', lambda c: c.log.level, "debug"),
@@ -96,7 +105,6 @@ def test_settings_that_are_honoured(load, text, get, value):
         ("jwt_svid_cache_max_size = 5", "jwt_svid_cache_max_size"),
         ("profiling_enabled = true", "profiling_enabled"),
         ('rebootstrap_mode = "auto"', "rebootstrap_mode"),
-        ('sds { default_svid_name = "x" }', "sds"),
         ('trust_bundle_unix_socket = "/x"', "trust_bundle_unix_socket"),
         ('trust_bundle_spiffe_workload_api = "unix:///x"', "trust_bundle_spiffe_workload_api"),
         ('experimental { jwt_svid_cache_hit_timeout = "10s" }', "jwt_svid_cache_hit_timeout"),
@@ -121,7 +129,6 @@ def test_settings_that_come_later_are_refused_by_name_and_place(load, text, name
         "jwt_svid_cache_max_size = 1000",
         "profiling_enabled = false\n profiling_port = 6060\n profiling_freq = 5\n profiling_names = []",
         "experimental { require_pq_kem = false\n feature_flags = []\n ratelimit { stream_secrets = 0 } }",
-        "sds {}",
     ],
 )
 def test_a_later_setting_that_asks_for_nothing_passes(load, text):
@@ -129,8 +136,8 @@ def test_a_later_setting_that_asks_for_nothing_passes(load, text):
 
 
 def test_settings_without_effect_are_told(load):
-    config = load('disable_sds_api = false\n rebootstrap_delay = "5m"')
-    assert [warning.split(" has")[0] for warning in config.warnings] == ["disable_sds_api = false", "rebootstrap_delay"]
+    config = load('rebootstrap_delay = "5m"')
+    assert [warning.split(" has")[0] for warning in config.warnings] == ["rebootstrap_delay"]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +176,9 @@ def test_an_unknown_key_names_the_nearest(load, key, near):
             'socket_path = "/run/a"\n admin_socket_path = "/run/b"',
             "admin socket cannot be in the same directory",
         ),
+        (AGENT, 'sds { default_svid_name = "ROOTCA" }', "must differ"),
+        (AGENT, 'sds { default_bundle_name = "x"\n default_all_bundles_name = "x" }', "must differ"),
+        (AGENT, 'sds { default_svid = "x" }', "did you mean 'default_svid_name'"),
         (AGENT, 'admin_socket_path = "/tmp/spire-agent/public/x/a.sock"', "admin socket cannot be in the same"),
         (AGENT, 'admin_socket_path = "/tmp/spire-agent/public/../public/a.sock"', "admin socket cannot be in the same"),
     ],

@@ -63,7 +63,7 @@ agent {{
 plugins {{
   KeyManager "disk" {{ plugin_data {{ directory = "{folder}/agent/data" }} }}
   NodeAttestor "join_token" {{ plugin_data {{}} }}
-  WorkloadAttestor "unix" {{ plugin_data {{}} }}
+  WorkloadAttestor "unix" {{ plugin_data {{ discover_workload_path = true }} }}
 }}
 """
 
@@ -149,10 +149,9 @@ class Cell:
             finally:
                 process.kill()
 
-    def register(self, path: str, *more: str) -> str:
-        """Register a workload known by this process's user; return its SPIFFE ID."""
+    def register(self, path: str, *more: str, selector: str = f"unix:uid:{os.getuid()}") -> str:
+        """Register a workload, known by this process's user unless told otherwise; return its SPIFFE ID."""
         spiffe_id = f"spiffe://{TRUST_DOMAIN}{path}"
-        selector = f"unix:uid:{os.getuid()}"
         self.server_cli("entry", "create", "-parentID", NODE, "-spiffeID", spiffe_id, "-selector", selector, *more)
         return spiffe_id
 
