@@ -28,7 +28,6 @@ HANDSHAKE_TIMEOUT = 10.0
 """Seconds for a handshake. gunicorn has no limit: a caller that says nothing would hold a worker or a thread."""
 
 _ALPN = {"h1": "http/1.1", "h2": "h2"}
-_BLOCKING_WORKERS = ("sync", "gthread")
 
 
 class MTLS:
@@ -93,7 +92,7 @@ class MTLS:
     def ssl_context(self, conf: Any, _default: Callable[[], ssl.SSLContext]) -> Any:
         """Return what wraps a connection: gunicorn's hook of that name, asked for each one or once for a worker."""
         context = self.context(_ALPN[name] for name in getattr(conf, "http_protocols", ["h1"]) if name in _ALPN)
-        if conf.worker_class_str in _BLOCKING_WORKERS:
+        if _blocks(conf):
             return _Wrapping(context, self.handshake_timeout)
         return context
 
@@ -120,6 +119,14 @@ class MTLS:
             source.close()
             raise
         self._begun = source, context  # until the process ends
+
+
+def _blocks(conf: Any) -> bool:
+    """Tell whether the worker class, by whatever name the configuration calls it, handshakes in a thread that waits."""
+    from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+    from gunicorn.workers.sync import SyncWorker  # type: ignore[import-untyped]
+
+    return issubclass(conf.worker_class, (SyncWorker, ThreadWorker))
 
 
 class _Wrapping:

@@ -104,8 +104,11 @@ def connection_of(environ: Environ) -> SpiffeSSLSocket:
 
 
 def keep_raw_headers(_worker: Any, request: Any) -> None:
-    """Keep the headers of a request as they came; gunicorn's hook `pre_request`, needed for trusted fronts there."""
-    connection = getattr(request.unreader, "sock", None)
+    """Keep the headers of a request as they came; gunicorn's hook `pre_request`, needed for trusted fronts there.
+
+    Not those of HTTP/2, where several requests share a connection: a front speaks HTTP/1.1 to gunicorn, or is refused.
+    """
+    connection = getattr(getattr(request, "unreader", None), "sock", None)
     if isinstance(connection, SpiffeSSLSocket):
         _kept[connection] = tuple((str(name), str(value)) for name, value in request.headers)
 
@@ -129,7 +132,8 @@ def read_forwarded(fronts: TrustedFronts, environ: Environ) -> ForwardedPeer | N
     if not isinstance(raw, tuple):
         raise CallerError(
             "the headers of a trusted front are not known as they came: under gunicorn add `from "
-            "authsec_sdk.integrations.wsgi import keep_raw_headers as pre_request` to its configuration"
+            "authsec_sdk.integrations.wsgi import keep_raw_headers as pre_request` to its configuration, and let the "
+            "front speak HTTP/1.1"
         )
     return fronts.read(peer, raw)
 

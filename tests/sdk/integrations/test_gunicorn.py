@@ -73,6 +73,7 @@ accesslog = "-"
 _OURS = "authsec_sdk.integrations.gunicorn"
 WORKERS = {
     "sync": (WSGI, "sync"),
+    "sync, in full": (WSGI, "gunicorn.workers.sync.SyncWorker"),
     "gthread": (WSGI, "gthread"),
     "uvicorn": (ASGI, f"{_OURS}_uvicorn.MTLSUvicornWorker"),
     "aiohttp": (AIOHTTP, f"{_OURS}_aiohttp.MTLSWebWorker"),
@@ -117,7 +118,7 @@ def pair(request: pytest.FixtureRequest) -> GunicornPair:
     return GunicornPair(request.param)
 
 
-@pytest.fixture(params=list(WORKERS))
+@pytest.fixture(params=[name for name in WORKERS if name != "sync, in full"])
 def each(request: pytest.FixtureRequest) -> GunicornPair:
     return GunicornPair(request.param)
 
@@ -185,7 +186,7 @@ def test_reload_by_sighup(world: Any, pair: GunicornPair) -> None:
         assert pids(world, served) != [first]
 
 
-@pytest.mark.parametrize("worker", ["sync", "gthread", "uvicorn"])
+@pytest.mark.parametrize("worker", ["sync", "sync, in full", "gthread", "uvicorn"])
 def test_who_connects_and_says_half_of_a_hello_is_let_go_of(world: Any, worker: str) -> None:
     with GunicornPair(worker).serve(world.payments, authorize_id(world.frontend_id), timeout=0.3) as served:
         with socket.create_connection(("127.0.0.1", served.port), timeout=20) as silent:

@@ -66,10 +66,10 @@ def gunicorn(folder: Path, agent: FakeWorkloadAPI, config: str, *options: str) -
         print(output.decode())
 
 
-def answers(world: Any, url: str, path: str, *requests: Any) -> list[Any]:
+def answers(world: Any, url: str, path: str, *requests: Any, http2: bool = False) -> list[Any]:
     """Call as a workload, with headers; text or status of each answer."""
     world.frontend.publish(world.context(world.ca.svid(path)))
-    with mtls_client(world.frontend, authorize_id(PAYMENTS), timeout=30) as client:
+    with mtls_client(world.frontend, authorize_id(PAYMENTS), timeout=30, http2=http2) as client:
         got = [client.get(url, headers=headers) for headers in requests]
     return [answer.text if answer.status_code == 200 else answer.status_code for answer in got]
 
@@ -100,6 +100,17 @@ def test_without_the_hook_nothing_of_a_front_is_believed(world: Any, tmp_path: P
             headers = [("x-forwarded-client-cert", SAID)]
             assert answers(world, url, "/front", headers, []) == [403, 403]
             assert answers(world, url, "/frontend", headers) == ["spiffe://example.org/frontend None []"]
+
+
+def test_over_http2_nothing_of_a_front_is_believed(world: Any, tmp_path: Path) -> None:
+    """Requests share the connection there, and gunicorn's hook has no place to keep the headers of each."""
+    with FakeWorkloadAPI() as agent:
+        agent.issue(world.ca, "/payments")
+        with gunicorn(tmp_path, agent, CONFIG + HOOK + 'http_protocols = "h2,h1"\n', "-k", "gthread") as url:
+            headers = [("x-forwarded-client-cert", SAID)]
+            assert answers(world, url, "/front", headers, [], http2=True) == [403, 403]
+            assert answers(world, url, "/frontend", headers, http2=True) == ["spiffe://example.org/frontend None []"]
+            assert answers(world, url, "/front", headers) == [f"{FRONT} spiffe://example.org/admin []"]
 
 
 def test_a_claimed_prefix_does_not_hide_the_path(world: Any, tmp_path: Path) -> None:
