@@ -43,7 +43,7 @@ LEAVES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", LEAVES, ids=str)
+@pytest.mark.parametrize("options", LEAVES)
 def test_the_words_and_the_verdict_agree(ca: TestCA, options: dict[str, Any]) -> None:
     if options.get("extended_key_usage") == []:
         from cryptography.x509.oid import ExtendedKeyUsageOID
