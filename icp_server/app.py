@@ -27,6 +27,7 @@ from icp_server.ca.rotator import AuthorityRotator, CASettings
 from icp_server.ca.server_identity import ServerIdentity
 from icp_server.ca.signer import Lifetimes, SVIDSigner
 from icp_server.config.model import ServerConfig
+from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.grpc_api.agent import AgentAPI
 from icp_server.grpc_api.bundle import BundleAPI
 from icp_server.grpc_api.caller import TCPConnection
@@ -155,9 +156,7 @@ class ICPServer:
         await self._serve_health(services.bundles)
 
     async def _open_store(self) -> SQLStore:
-        path = self._config.plugins.data_store.path
-        make_private_folder(path.parent)
-        database = await self._parts.enter_async_context(await Database.open(path))
+        database = await self._parts.enter_async_context(await _open_database(self._config))
         store = await SQLStore.bind(database, self._config.trust_domain, self._clock)
         self._housekeeping = Housekeeping(store, self._clock, every=self._pace.housekeeping)
         return store
@@ -255,6 +254,15 @@ class ICPServer:
         self.health_address = await listener.listen(config.bind_address, config.bind_port)
         self._parts.push_async_callback(listener.close)
         logger.info("Serving health checks address=%s:%s", *self.health_address)
+
+
+async def _open_database(config: ServerConfig) -> Database:
+    place = config.plugins.data_store
+    if isinstance(place, PostgresSettings):
+        logger.info("Connecting to the database %s", place)
+        return await Database.connect(place)
+    make_private_folder(place.path.parent)
+    return await Database.open(place.path, migrate=place.migrate)
 
 
 class _AdmitOperators:

@@ -302,6 +302,7 @@ class NodeAttestor(Protocol):
             InvalidArgument: the payload or a response is wrong.
             PermissionDenied: it is right, and the node is refused.
         """
+
     first_use_only: bool = False
     """The proof counts for an agent that has never attested, and for nobody after it."""
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from icp_server.domain.key_type import KeyType
+from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.domain.svid_template import CASubject
-
 from icp_server.ports import MakeNodeAttestor
+
 DEFAULT_SOCKET_PATH = Path("/tmp/spire-server/private/api.sock")  # noqa: S108  (SPIRE's own default; its folder is checked)
 DEFAULT_CONFIG_PATH = Path("conf/server/server.conf")
 DEFAULT_BIND_ADDRESS = "0.0.0.0"  # noqa: S104  (SPIRE's own default: agents call from other hosts)
@@ -67,13 +68,15 @@ class DataStore:
     """The SQLite database."""
 
     path: Path
+    migrate: bool = True
+    """Whether the schema is brought up to this release at start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
     """What the `plugins` section chooses."""
 
-    data_store: DataStore
+    data_store: DataStore | PostgresSettings
     key_manager: KeyManager
     node_attestors: Mapping[str, MakeNodeAttestor] = field(default_factory=dict)
     """What makes each, by name."""

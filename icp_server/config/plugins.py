@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 from authsec_sdk import hcl
 from authsec_sdk.hcl import Body, Fields
 from icp_server.config import schema
-from icp_server.config.model import DataStore, KeyManager, Plugins
+from icp_server.config.data_store import read_data_store
+from icp_server.config.model import KeyManager, Plugins
 from icp_server.config.schema import PLUGIN_TYPES, PluginType
 from icp_server.config.section import open_section
 from icp_server.ports import MakeNodeAttestor, ReadNodeAttestor
@@ -40,7 +40,7 @@ def read_plugins(top: Fields, notes: list[str], node_attestors: Mapping[str, Rea
     for name, kind in PLUGIN_TYPES.items():
         _check_number(plugins, name, kind, len(chosen[name]))
     return Plugins(
-        data_store=_data_store(chosen["DataStore"][0].data),
+        data_store=read_data_store(chosen["DataStore"][0].data, notes),
         key_manager=_key_manager(chosen["KeyManager"][0]),
         node_attestors=attestors,
     )
@@ -100,37 +100,6 @@ def _check_number(plugins: Fields, type_name: str, kind: PluginType, number: int
     raise plugins.error(
         f'plugin type "{type_name}" constraint not satisfied: expected {wanted} but got {number}', type_name
     )
-
-
-def _data_store(data: Fields) -> DataStore:
-    kind = data.text("database_type")
-    if not kind:
-        raise data.error(f"database_type in {data.where} must be set")
-    if kind != "sqlite3":
-        known = kind in ("postgres", "mysql", "aws_postgres", "aws_mysql")
-        problem = "is not supported yet" if known else "is unknown"
-        raise data.error(f"database_type {kind!r} {problem} (supported: sqlite3)", "database_type")
-    text = data.text("connection_string")
-    if not text:
-        raise data.error(f"connection_string in {data.where} must be set")
-    return DataStore(_sqlite_path(data, text))
-
-
-def _sqlite_path(data: Fields, text: str) -> Path:
-    """Read a file name or a `file:` URI (https://sqlite.org/uri.html) without parameters."""
-    if text == ":memory:" or "mode=memory" in text:
-        raise data.error("a database in memory is not supported yet: name a file", "connection_string")
-    if not text.startswith("file:"):
-        return Path(text)
-    location, question, query = text.removeprefix("file:").partition("?")
-    if question and query:
-        raise data.error(f"SQLite parameters ({query}) are not supported yet: name the file alone", "connection_string")
-    if location.startswith("//"):
-        authority, slash, rest = location[2:].partition("/")
-        if authority not in ("", "localhost") or not slash:
-            raise data.error(f"{text!r} names no file of this machine", "connection_string")
-        location = f"/{rest}"
-    return Path(unquote(location))
 
 
 def _key_manager(plugin: _Plugin) -> KeyManager:

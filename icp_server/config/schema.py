@@ -154,20 +154,19 @@ PLUGIN: Final = _table(
     plugin_checksum=Key(Kind.TEXT, not_yet=_EXTERNAL, harmless=("",)),
 )
 
-_POOL: Final = "has no effect with SQLite, which has one writer"
-_MYSQL: Final = "only database_type sqlite3 is supported yet"
+_REPLICA: Final = "a replica lags, and would undo bans and deletions for that long: all reads go to the one database"
 
 SQL: Final = _table(
     database_type=Key(Kind.TEXT),
     connection_string=Key(Kind.TEXT),
-    ro_connection_string=Key(Kind.TEXT, not_yet=_MYSQL, harmless=("",)),
-    root_ca_path=Key(Kind.TEXT, not_yet=_MYSQL, harmless=("",)),
-    client_cert_path=Key(Kind.TEXT, not_yet=_MYSQL, harmless=("",)),
-    client_key_path=Key(Kind.TEXT, not_yet=_MYSQL, harmless=("",)),
-    max_open_conns=Key(Kind.INTEGER, moot=_POOL),
-    max_idle_conns=Key(Kind.INTEGER, moot=_POOL),
-    conn_max_lifetime=Key(Kind.DURATION, moot=_POOL),
-    disable_migration=Key(Kind.BOOLEAN, not_yet="the schema is always migrated at start", harmless=(False,)),
+    ro_connection_string=Key(Kind.TEXT, not_yet=_REPLICA, harmless=("",)),
+    root_ca_path=Key(Kind.TEXT),
+    client_cert_path=Key(Kind.TEXT),
+    client_key_path=Key(Kind.TEXT),
+    max_open_conns=Key(Kind.INTEGER),
+    max_idle_conns=Key(Kind.INTEGER),
+    conn_max_lifetime=Key(Kind.DURATION),
+    disable_migration=Key(Kind.BOOLEAN),
 )
 
 KEY_MANAGER_DISK: Final = _table(keys_path=Key(Kind.TEXT))
@@ -183,6 +182,7 @@ class PluginType:
     not_yet: frozenset[str] = frozenset()
     least: int = 0
     most: int | None = None
+
 
 NODE_ATTESTORS_NOT_YET: Final = frozenset(
     {"aws_iid", "azure_imds", "azure_msi", "gcp_iit", "http_challenge", "k8s_psat", "sshpop", "tpm_devid", "x509pop"}

@@ -79,6 +79,10 @@ class SchemaTooNewError(StoreError):
     """The database was written by a newer release of this server; starting on it could lose what that one added."""
 
 
+class SchemaTooOldError(StoreError):
+    """The database was written by an older release, and is not to be migrated at start."""
+
+
 class DatabaseInUseError(StoreError):
     """Another server process works on the same database file."""
 

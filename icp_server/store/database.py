@@ -1,73 +1,111 @@
-"""The database behind all stores: one SQLite file, one process, writes one after the other.
+"""The database behind all stores: a SQLite file of one process, or a PostgreSQL database that servers share.
 
-Reads run beside each other on snapshots (WAL). A write takes the write lock from its first statement, so what it read
-is still so when it commits; it survives power loss once it returned (synchronous FULL); and once begun it ends, even
-if who asked for it is cancelled meanwhile: nobody is left not knowing.
+Reads run beside each other on snapshots. What a write read is still so when it commits: on SQLite it has the write lock
+from its first statement, on PostgreSQL the row of its trust domain (`Scope.write`). It survives power loss once it
+returned; and once begun it ends, even if who asked for it is cancelled meanwhile: nobody is left not knowing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from typing import Final, Self, TypeVar
 
-from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from authsec_sdk.errors import CallerError
-from icp_server.domain.errors import DatabaseInUseError, Internal, StoreError
+from icp_server.domain.errors import Internal, ServiceError, StoreError
+from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.store import schema
+from icp_server.store.sqlite import WRITES, own, sqlite_engine
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_MS = 10_000
-_WRITES = "icp_writes"
-_FAILURES = (SQLAlchemyError, CallerError, ValueError)
-"""The database's own errors, and those of our values when a row that somebody else wrote does not make one."""
+_READ_SHARED: Final = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 class Database:
-    """An open database file. Made by `open`; `close` ends it."""
+    """An open database. Made by `open` (SQLite) or `connect` (PostgreSQL); `close` ends it."""
 
-    def __init__(self, engine: AsyncEngine, lock: int) -> None:
+    def __init__(self, engine: AsyncEngine, lock: int = -1, settings: PostgresSettings | None = None) -> None:
         self._engine = engine
         self._lock = lock
         self._writing = asyncio.Lock()
+        self.postgres = settings
+        """How it was connected to, if it is PostgreSQL: other servers may then write it too."""
+        self._read_options = {} if settings is None else _READ_SHARED
+        self._write_options = {WRITES: True} if settings is None else {}
+        self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, CallerError, ValueError)
+        if settings is not None:
+            from icp_server.store import postgres
+
+            self._failures += postgres.DRIVER_FAILURES
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
+    async def open(cls, path: Path, *, migrate: bool = True) -> Self:
         """Open a SQLite file, or make it, and bring its schema up to this release.
 
         Raises:
             DatabaseInUseError: another process works on it.
-            SchemaTooNewError: a newer release wrote it.
+            SchemaTooNewError, SchemaTooOldError: it is not of this release.
             StoreError: it is not a database, or cannot be opened or written.
         """
-        lock = await asyncio.to_thread(_own, path)
-        engine = _sqlite_engine(path)
-        database = cls(engine, lock)
+        lock = await asyncio.to_thread(own, path)
+        database = cls(sqlite_engine(path), lock)
         try:
-            async with engine.connect() as connection:
-                writing = await connection.execution_options(**{_WRITES: True})
-                async with writing.begin():
-                    await writing.run_sync(schema.upgrade)
-        except SQLAlchemyError as error:
-            await database.close()
-            raise StoreError(f"cannot use the database {path}: {_reason(error)}") from error
+            await database._migrate(database._engine, str(path), migrate=migrate)
         except BaseException:
             await database.close()
             raise
         return database
+
+    @classmethod
+    async def connect(cls, settings: PostgresSettings) -> Self:
+        """Connect to PostgreSQL and bring the schema up to this release. The driver is imported only here.
+
+        Raises:
+            SchemaTooNewError, SchemaTooOldError: it is not of this release.
+            StoreError: it cannot be reached, or not used.
+        """
+        from icp_server.store import postgres
+
+        database = cls(postgres.postgres_engine(settings), settings=settings)
+        migrating = postgres.migrating_engine(settings)
+        try:
+            await database._migrate(migrating, str(settings), migrate=settings.migrate)
+            async with database.read() as connection:
+                for reason in await postgres.openness(connection):
+                    logger.warning("The database is open to others: %s", reason)
+        except ServiceError as error:
+            await database.close()
+            raise StoreError(f"cannot use the database {settings}: {error.message}") from error
+        except BaseException:
+            await database.close()
+            raise
+        finally:
+            await migrating.dispose()
+        return database
+
+    async def _migrate(self, engine: AsyncEngine, name: str, *, migrate: bool) -> None:
+        for again in (True, False):
+            try:
+                async with engine.connect() as connection:
+                    writing = await connection.execution_options(**self._write_options)
+                    async with writing.begin():
+                        await writing.run_sync(schema.upgrade if migrate else schema.check)
+                return
+            except self._failures as error:
+                # Of two servers that make the first table at once, one is told that it is there.
+                if not (again and isinstance(error, DBAPIError) and schema.made_meanwhile(error)):
+                    raise StoreError(f"cannot use the database {name}: {self.explain(error).message}") from error
 
     async def close(self) -> None:
         """Close every connection and give the file free. May be called again."""
@@ -90,23 +128,28 @@ class Database:
         """A read transaction: one consistent snapshot.
 
         Raises:
-            Internal: the database failed.
+            Unavailable: the database cannot be reached now.
+            Internal: it failed.
         """
         try:
-            async with self._engine.connect() as connection, connection.begin():
-                yield connection
-        except _FAILURES as error:
-            raise Internal(f"datastore: {_reason(error)}") from error
+            async with self._engine.connect() as connection:
+                reading = await connection.execution_options(**self._read_options)
+                async with reading.begin():
+                    yield reading
+        except self._failures as error:
+            raise self.explain(error) from error
 
     async def write(
         self, work: Callable[[AsyncConnection], Awaitable[T]], committed: Callable[[T], None] | None = None
     ) -> T:
         """Run `work` in a write transaction: all of it, or nothing if it raises. Cancelling only stops the waiting.
 
-        ``committed`` gets the result as soon as it is safe, before anybody else writes.
+        ``committed`` gets the result as soon as it is safe, before anybody else of this process writes.
 
         Raises:
-            Internal: the database failed.
+            Unavailable: the database cannot be reached now. Where the connection broke while committing, whether it
+                did is not known.
+            Internal: it failed.
             Exception: whatever `work` raises.
         """
         task = asyncio.ensure_future(self._write(work, committed))
@@ -123,64 +166,21 @@ class Database:
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]], committed: Callable[[T], None] | None) -> T:
         try:
             async with self._writing, self._engine.connect() as connection:
-                writing = await connection.execution_options(**{_WRITES: True})
+                writing = await connection.execution_options(**self._write_options)
                 async with writing.begin():
                     result = await work(writing)
                 if committed is not None:
                     committed(result)
                 return result
-        except _FAILURES as error:
-            raise Internal(f"datastore: {_reason(error)}") from error
+        except self._failures as error:
+            raise self.explain(error) from error
 
+    def explain(self, error: Exception) -> ServiceError:
+        """What a failure is to a caller, without the statement and its parameters; what a row holds, the log tells."""
+        if isinstance(error, (CallerError, ValueError)) and not isinstance(error, OSError):
+            return Internal("datastore: a row is malformed")
+        if self.postgres is not None:
+            from icp_server.store import postgres
 
-def _own(path: Path) -> int:
-    """Take the lock that says whose the file is, and make the file private before anything is in it."""
-    try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"cannot use the database {path}: {error}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except BlockingIOError as error:
-        os.close(lock)
-        raise DatabaseInUseError(f"another server process works on the database {path}: stop it first") from error
-    except OSError as error:
-        os.close(lock)
-        raise StoreError(f"cannot use the database {path}: {error}") from error
-    return lock
-
-
-def _sqlite_engine(path: Path) -> AsyncEngine:
-    # Never made here: a file that vanished under a running server is an error, and not an empty database.
-    url = URL.create("sqlite+aiosqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
-    engine = create_async_engine(url, pool_size=4, max_overflow=4)
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        # The driver must not begin transactions by itself: it would begin them only at the first write, too late for
-        # what was read before to still hold.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _reason(error: Exception) -> str:
-    """What the database said, without the statement and its parameters; what a row holds, only the log may tell."""
-    if isinstance(error, DBAPIError):
-        return str(error.orig)
-    return type(error).__name__ if isinstance(error, SQLAlchemyError) else "a row is malformed"
+            return postgres.failure(error)
+        return Internal(f"datastore: {error.orig if isinstance(error, DBAPIError) else type(error).__name__}")

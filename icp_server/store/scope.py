@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -19,12 +19,15 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_sdk.spiffe import TrustDomain
 from icp_server.ports import Clock
 from icp_server.store.database import Database
 from icp_server.store.tables import entry_changes, trust_domains
+
+T = TypeVar("T")
 
 _CHANGES_KEPT = 10_000
 
@@ -36,9 +39,27 @@ class Scope:
         self.trust_domain = trust_domain
         self.entry_position = position
         self.read = database.read
-        self.write = database.write
+        self._database = database
         self._id = row_id
         self._clock = clock
+
+    async def write(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], committed: Callable[[T], None] | None = None
+    ) -> T:
+        """Run `work` in a write transaction, as `Database.write`: writes of one trust domain come one after the other.
+
+        Where servers share the database, the trust domain's row is locked first, and until the end. So what is counted
+        in it is counted in the order of commits, and what `work` read is still so when it commits. Unlike an advisory
+        lock, a row's needs rights on the table.
+        """
+        if self._database.postgres is None:
+            return await self._database.write(work, committed)
+
+        async def locked(connection: AsyncConnection) -> T:
+            await connection.execute(select(trust_domains.c.id).where(trust_domains.c.id == self._id).with_for_update())
+            return await work(connection)
+
+        return await self._database.write(locked, committed)
 
     def now(self) -> int:
         """The time in Unix seconds."""
@@ -108,7 +129,12 @@ async def bind(database: Database, trust_domain: TrustDomain, clock: Clock) -> S
         row = (await connection.execute(query.where(trust_domains.c.name == trust_domain.name))).first()
         if row is not None:
             return row.id, row.entry_position
-        made = insert(trust_domains).values(name=trust_domain.name, entry_position=0).returning(trust_domains.c.id)
+        values = {"name": trust_domain.name, "entry_position": 0}
+        if database.postgres is not None:  # another server may do the same at this moment
+            new = postgresql.insert(trust_domains).values(values).on_conflict_do_nothing()
+            await connection.execute(new)
+            return await find(connection)
+        made = insert(trust_domains).values(values).returning(trust_domains.c.id)
         return (await connection.execute(made)).scalar_one(), 0
 
     row_id, position = await database.write(find)

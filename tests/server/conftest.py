@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,7 @@ from icp_server.app import ICPServer
 from icp_server.ca.keys_memory import MemoryKeyManager
 from icp_server.ca.rotator import AuthorityRotator, CASettings
 from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.config.connection_string import parse_connection_string
 from icp_server.config.model import (
     DataStore,
     KeyManager,
@@ -42,6 +43,7 @@ from icp_server.config.model import (
     RateLimitSwitches,
     ServerConfig,
 )
+from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.nodeattestors import join_token
 from icp_server.nodeattestors.registry import node_attestors
 from icp_server.services.agents import AgentService
@@ -50,6 +52,7 @@ from icp_server.services.entries import EntryService
 from icp_server.services.svids import SVIDService
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
+from tests.postgres_cluster import Cluster, binary
 
 JOIN_TOKEN = {"join_token": join_token.read(Fields((), ""))}
 
@@ -153,10 +156,78 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real PostgreSQL server."""
+    if binary("initdb") is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short, for its Unix socket
+    try:
+        with Cluster(folder).running() as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
-async def database(tmp_path: Path, migrated: Path) -> AsyncIterator[Database]:
-    shutil.copy(migrated, tmp_path / "server.sqlite3")
-    async with await Database.open(tmp_path / "server.sqlite3") as opened:
+def lonely_cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of one test, which may stop and start it."""
+    if binary("initdb") is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    try:
+        with Cluster(folder).running() as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(cluster: Cluster) -> str:
+    """The name of a new database, made once: to copy it is much quicker than to make another."""
+    name = cluster.new_database()
+
+    async def make() -> None:
+        async with await Database.connect(parse_connection_string(cluster.connection_string(name))):
+            pass
+
+    asyncio.run(make())
+    return name
+
+
+@pytest.fixture
+def new_postgres(cluster: Cluster, migrated_postgres: str) -> Iterator[Callable[..., PostgresSettings]]:
+    """Make databases: `new_postgres()` is a migrated one, `new_postgres(migrated=False)` an empty one."""
+    made: list[str] = []
+
+    def make(*, migrated: bool = True) -> PostgresSettings:
+        made.append(cluster.new_database(migrated_postgres if migrated else "template0"))
+        return parse_connection_string(cluster.connection_string(made[-1]))
+
+    yield make
+    for name in made:
+        cluster.drop(name)
+
+
+@pytest.fixture
+def backend() -> str:
+    """Which database `database` is of; a folder's conftest may say both."""
+    return "sqlite"
+
+
+@pytest.fixture
+def place(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Path | PostgresSettings:
+    """Where a new database of the backend is."""
+    if backend == "postgres":
+        settings: PostgresSettings = request.getfixturevalue("new_postgres")()
+        return settings
+    shutil.copy(request.getfixturevalue("migrated"), tmp_path / "server.sqlite3")
+    return tmp_path / "server.sqlite3"
+
+
+@pytest.fixture
+async def database(place: Path | PostgresSettings) -> AsyncIterator[Database]:
+    async with await (Database.open(place) if isinstance(place, Path) else Database.connect(place)) as opened:
         yield opened
 
 

@@ -42,8 +42,8 @@ def _sql(connection: str, more: str = "") -> str:
         (MEMORY + 'DataStore "sql" { plugin_data { connection_string = "f" } }', "database_type"),
         (MEMORY + 'DataStore "sql" { plugin_data { database_type = "sqlite3" } }', "connection_string"),
         (
-            MEMORY + 'DataStore "sql" { plugin_data { database_type = "postgres" connection_string = "f" } }',
-            "database_type 'postgres' is not supported yet",
+            MEMORY + 'DataStore "sql" { plugin_data { database_type = "mysql" connection_string = "f" } }',
+            "database_type 'mysql' is not supported yet",
         ),
         (
             MEMORY + 'DataStore "sql" { plugin_data { database_type = "oracle" connection_string = "f" } }',
@@ -53,8 +53,8 @@ def _sql(connection: str, more: str = "") -> str:
         (_sql("file:memdb?mode=memory&cache=shared"), "in memory"),
         (_sql("file:f?cache=shared"), "SQLite parameters"),
         (_sql("file://elsewhere/f"), "names no file of this machine"),
-        (_sql("f", 'ro_connection_string = "g"'), "is not supported yet"),
-        (_sql("f", "disable_migration = true"), "is not supported yet"),
+        (_sql("f", 'ro_connection_string = "g"'), "a replica lags"),
+        (_sql("f", 'root_ca_path = "g"'), "root_ca_path has no meaning for a SQLite file"),
     ],
 )
 def test_what_is_wrong_is_refused(read: Read, plugins: str, words: str) -> None:

@@ -172,6 +172,7 @@ async def test_pruning_leaves_tokens_in_force(store: SQLStore, clock: Any) -> No
         await store.join_tokens.consume("a", MINE, clock())
 
 
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_the_database_does_not_hold_the_text(store: SQLStore, clock: Any, tmp_path: Path) -> None:
     await store.join_tokens.create(token(clock), None)
     await store.join_tokens.create(token(clock, "spent-token"), None)
