@@ -6,6 +6,7 @@ refused in the handshake; applications read theirs with :func:`authsec_sdk.integ
 """
 
 import asyncio
+import inspect
 import ssl
 import types
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,6 +43,8 @@ _OUR_OPTIONS = (
     "keyfile",
     "keyfile_password",
     "quic_bind",
+    "ssl_enabled",
+    "ssl_handshake_timeout",
     "use_reloader",
     "verify_flags",
     "verify_mode",
@@ -82,7 +85,8 @@ class MTLSConfig(hypercorn.Config):
         if not handshake_timeout > 0:
             raise CallerError(f"handshake_timeout={handshake_timeout}: give seconds, more than none")
         for name, value in options.items():
-            if name.startswith("_") or not hasattr(hypercorn.Config, name):
+            # Its methods, such as create_ssl_context, are no options: one set here would replace ours.
+            if name.startswith("_") or not hasattr(hypercorn.Config, name) or _is_method(name):
                 raise CallerError(f"{name}: Hypercorn has no such option")
             setattr(self, name, value)
         self.ssl_handshake_timeout = handshake_timeout
@@ -101,6 +105,10 @@ class MTLSConfig(hypercorn.Config):
         if self.on_started is not None:
             self.on_started()
         return self._context
+
+
+def _is_method(name: str) -> bool:
+    return inspect.isroutine(inspect.getattr_static(hypercorn.Config, name))
 
 
 async def serve(

@@ -77,7 +77,8 @@ class JWTBearerMiddleware:
     This module's logger hears the reason at WARNING, and ``on_refused`` with the ID, as far as it was proven, and the
     path. Websockets are refused before they are accepted. Lifespan passes through.
 
-    What is not checked: whether a token was used before, and whether the connection it came over was encrypted.
+    What is not checked: whether a token was used before, whether the connection it came over was encrypted, and, once a
+    request or websocket has begun, whether the token has expired meanwhile.
 
     Raises:
         CallerError: no audience.

@@ -161,7 +161,7 @@ class CallerBoundSessions:
             await self._app(scope, receive, send)
             return
         caller = asgi.peer_spiffe_id(scope)
-        named = [value for name, value in scope["headers"] if name == _SESSION]
+        named = [value for name, value in scope["headers"] if name.lower() == _SESSION]
         if named and (len(named) > 1 or self._owners.get(named[0]) != caller):
             logger.warning("Request of an MCP session refused: it is not the caller's peer=%s", caller)
             await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})

@@ -162,7 +162,11 @@ def test_who_connects_and_stays_silent_is_let_go_of(world: Any, one_of_each: Hyp
 
 
 @pytest.mark.parametrize(
-    "option", ["certfile", "keyfile", "ca_certs", "insecure_bind", "quic_bind", "verify_mode", "workers", "nonsense"]
+    "option",
+    [
+        *("certfile", "keyfile", "ca_certs", "insecure_bind", "quic_bind", "verify_mode", "workers", "nonsense"),
+        *("create_ssl_context", "ssl_enabled", "create_sockets", "from_mapping"),
+    ],
 )
 def test_options_that_are_not_the_users_to_set(world: Any, option: str) -> None:
     with pytest.raises(CallerError, match=option):

@@ -203,6 +203,25 @@ def test_a_session_is_the_callers_who_opened_it(world: Any, pair: MCPPair) -> No
     assert forgotten == 404
 
 
+def test_a_session_is_bound_whatever_the_case_of_its_header() -> None:
+    """Hypercorn passes names on as they came where `h11_pass_raw_headers` is set."""
+    reached: list[str] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        reached.append(scope["path"])
+
+    async def send(_message: Any) -> None: ...
+
+    async def call(name: bytes) -> None:
+        peer = SpiffeID.parse("spiffe://example.org/frontend")
+        scope = {"type": "http", "path": "/mcp", "headers": [(name, b"x")], "extensions": {"spiffe": {"peer": peer}}}
+        await CallerBoundSessions(app)(scope, send, send)
+
+    for name in (b"mcp-session-id", b"Mcp-Session-Id"):
+        asyncio.run(call(name))
+    assert reached == []
+
+
 def test_the_refusal_names_the_id_seen_and_the_one_wanted(world: Any, pair: MCPPair) -> None:
     async def question(port: int) -> BaseException | None:
         async with mtls_http_client(world.frontend, authorize_id("spiffe://example.org/orders")) as http:
