@@ -111,14 +111,19 @@ def _page_of(name: str) -> str:
 def _parts(text: str) -> Iterator[str]:
     """Cut Python source before each test, which gets a heading to link to."""
     lines = text.splitlines(keepends=True)
-    tests = [
-        (min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1, node.name)
-        for node in ast.parse(text).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-    ]
+    tests = sorted(_tests(ast.parse(text).body))
     begin, name = 0, ""
     for end, following in [*tests, (len(lines), "")]:
         if name:
             yield f"## `{name}` {{ #{name} }}\n\n"
         yield f"{_FENCE} {{ .python linenums='{begin + 1}' }}\n{''.join(lines[begin:end]).rstrip()}\n{_FENCE}\n\n"
         begin, name = end, following
+
+
+def _tests(body: list[ast.stmt]) -> Iterator[tuple[int, str]]:
+    """Give (lines before it, name) of each test, of classes too."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _tests(node.body)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1, node.name
