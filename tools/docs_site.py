@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)((?:#[^)\s]*)?)(?=\))")
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
+_TITLED = re.compile(r"^(```\w+) title=([^\s\"]+)$", re.MULTILINE)
 _FENCE = "`" * 8
 
 
@@ -43,7 +44,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Lead links that go out of docs/ to the pages that were made of what they name."""
+    """Lead links that go out of docs/ to the pages that were made of what they name; quote the titles of code."""
     uri = page.file.src_uri
     here = uri.removeprefix("source/").removesuffix(".md") if uri.startswith("source/") else f"docs/{uri}"
 
@@ -54,7 +55,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         inside = target.removeprefix("docs/") if target.startswith("docs/") else f"source/{target}.md"
         return posixpath.relpath(inside, posixpath.dirname(uri) or ".") + match[2]
 
-    return _LINK.sub(led, markdown) if here.endswith(".md") else markdown
+    return _TITLED.sub(r'\1 title="\2"', _LINK.sub(led, markdown)) if here.endswith(".md") else markdown
 
 
 def pages(nav: Any) -> Iterator[str]:

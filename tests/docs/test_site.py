@@ -69,6 +69,12 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     assert (site / "search/search_index.json").is_file()
 
 
+def test_every_fence_is_code(site: Path) -> None:
+    """A fence whose options the site does not know is text, and reads as such."""
+    fenced = re.compile(r"<(?:p|code)>```")
+    assert [page for page in site.rglob("*.html") if fenced.search(page.read_text())] == []
+
+
 def test_a_link_to_a_source_leads_to_a_page_of_it(site: Path) -> None:
     assert 'href="../../source/examples/grpc_server.py/"' in (site / "integrations/grpc/index.html").read_text()
     assert "mtls_server" in (site / "source/examples/grpc_server.py/index.html").read_text()
