@@ -187,16 +187,11 @@ def test_reload_by_sighup(world: Any, pair: GunicornPair) -> None:
 
 
 @pytest.mark.parametrize("worker", ["sync", "sync, in full", "gthread", "uvicorn"])
-def test_who_connects_and_says_half_of_a_hello_is_let_go_of(world: Any, worker: str) -> None:
+def test_half_of_a_hello_and_plain_http_get_no_answer(world: Any, worker: str) -> None:
     with GunicornPair(worker).serve(world.payments, authorize_id(world.frontend_id), timeout=0.3) as served:
         with socket.create_connection(("127.0.0.1", served.port), timeout=20) as silent:
             silent.sendall(b"\x16\x03\x01\x02\x00")
             assert silent.recv(1) == b""
-        pids(world, served)
-
-
-def test_plain_http_gets_no_answer(world: Any, pair: GunicornPair) -> None:
-    with pair.serve(world.payments, authorize_id(world.frontend_id)) as served:
         with socket.create_connection(("127.0.0.1", served.port), timeout=20) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             try:
@@ -204,6 +199,7 @@ def test_plain_http_gets_no_answer(world: Any, pair: GunicornPair) -> None:
             except ConnectionResetError:
                 pass
         assert served.hits == 0
+        pids(world, served)
 
 
 def test_what_cannot_be() -> None:
