@@ -22,10 +22,12 @@ from icp_server.audit.trail import AuditTrail
 from icp_server.ca.keys import KeyManager
 from icp_server.ca.keys_disk import DiskKeyManager
 from icp_server.ca.keys_memory import MemoryKeyManager
+from icp_server.ca.kinds import CASettings, slot_kinds
 from icp_server.ca.lifecycle import TICK, CALifecycle
-from icp_server.ca.rotator import AuthorityRotator, CASettings
+from icp_server.ca.rotator import AuthorityRotator
 from icp_server.ca.server_identity import ServerIdentity
 from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
 from icp_server.config.model import ServerConfig
 from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.grpc_api.agent import AgentAPI
@@ -36,6 +38,7 @@ from icp_server.grpc_api.gate import Gate
 from icp_server.grpc_api.health import HealthAPI, bundle_problem
 from icp_server.grpc_api.interceptor import Interceptor
 from icp_server.grpc_api.limits import RateLimits
+from icp_server.grpc_api.local_authority import LocalAuthorityAPI
 from icp_server.grpc_api.local_peer import LocalPeer, check_admitted
 from icp_server.grpc_api.svid import SVIDAPI
 from icp_server.nodeattestors.registry import node_attestors
@@ -44,7 +47,9 @@ from icp_server.services.agents import AgentService
 from icp_server.services.bundles import BundleService
 from icp_server.services.entries import EntryService
 from icp_server.services.housekeeping import EVERY, Housekeeping
+from icp_server.services.local_authority import LocalAuthorityService
 from icp_server.services.svids import SVIDService
+from icp_server.services.tokens import TokenProfiles, TokenService
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
 from icp_server.telemetry import ServerCounters
@@ -72,6 +77,16 @@ class _Services:
     bundles: BundleService
     entries: EntryService
     svids: SVIDService
+    tokens: TokenService
+    authorities: LocalAuthorityService
+
+
+@dataclass(frozen=True, slots=True)
+class _Signers:
+    """What signs, once the rotator has activated its authorities."""
+
+    x509: SVIDSigner
+    tokens: SVIDTokenSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +156,9 @@ class ICPServer:
             logger.warning("%s", warning)
         make_private_folder(config.data_dir)
         store = await self._open_store()
-        signer = SVIDSigner(
-            config.trust_domain, Lifetimes(config.lifetimes.x509_svid, config.lifetimes.agent), self._clock
-        )
-        identity = await self._start_authority(store, signer)
-        services = self._services(store, signer)
+        signers = self._signers()
+        identity = await self._start_authority(store, signers)
+        services = self._services(store, signers)
         interceptor = Interceptor(
             Gate(services.agents, services.entries, config.admin_ids),
             AuditTrail(enabled=config.audit_log_enabled),
@@ -161,11 +174,28 @@ class ICPServer:
         self._housekeeping = Housekeeping(store, self._clock, every=self._pace.housekeeping)
         return store
 
-    async def _start_authority(self, store: SQLStore, signer: SVIDSigner) -> ServerIdentity:
+    def _signers(self) -> _Signers:
+        config, lifetimes = self._config, self._config.lifetimes
+        x509 = SVIDSigner(config.trust_domain, Lifetimes(lifetimes.x509_svid, lifetimes.agent), self._clock)
+        settings = TokenSettings(
+            jwt_svid_ttl=lifetimes.jwt_svid, jwt_issuer=config.tokens.jwt_issuer, wit_issuer=config.tokens.wit_issuer
+        )
+        return _Signers(x509, SVIDTokenSigner(config.trust_domain, settings, self._clock))
+
+    async def _start_authority(self, store: SQLStore, signers: _Signers) -> ServerIdentity:
         config = self._config
-        settings = CASettings(config.lifetimes.ca, config.ca_key_type, config.ca_subject)
-        rotator = AuthorityRotator(store, self._key_manager(), signer, settings, self._clock)
-        identity = ServerIdentity(store, signer, self._clock)
+        settings = CASettings(
+            config.lifetimes.ca,
+            config.ca_key_type,
+            config.ca_subject,
+            jwt_key_type=config.tokens.jwt_key_type,
+            wit_key_type=config.tokens.wit_key_type,
+            jwt=config.tokens.jwt,
+            wit=config.tokens.wit,
+        )
+        kinds = slot_kinds(store, signers.x509, signers.tokens, settings)
+        rotator = AuthorityRotator(store, self._key_manager(), kinds, self._clock)
+        identity = ServerIdentity(store, signers.x509, self._clock)
         self._lifecycle = CALifecycle(rotator, identity, self._clock, tick=self._pace.rotation)
         await self._lifecycle.start()
         return identity
@@ -178,7 +208,7 @@ class ICPServer:
         make_private_folder(path.parent)
         return DiskKeyManager(path)
 
-    def _services(self, store: SQLStore, signer: SVIDSigner) -> _Services:
+    def _services(self, store: SQLStore, signers: _Signers) -> _Services:
         config = self._config
         entries = EntryService(
             store,
@@ -188,20 +218,29 @@ class ICPServer:
         )
         agents = AgentService(
             store,
-            signer,
+            signers.x509,
             node_attestors(config.plugins.node_attestors, store, self._clock),
             self._clock,
             agent_spiffe_id_as_selector=config.agent_spiffe_id_as_selector,
         )
-        return _Services(agents, BundleService(store), entries, SVIDService(store, signer, entries))
+        profiles = TokenProfiles(jwt=config.tokens.jwt, wit=config.tokens.wit)
+        return _Services(
+            agents,
+            BundleService(store, profiles),
+            entries,
+            SVIDService(store, signers.x509, entries),
+            TokenService(signers.tokens, entries, profiles),
+            LocalAuthorityService(store, self._lifecycle, profiles),
+        )
 
     def _handlers(self, services: _Services, limits: RateLimits) -> list[object]:
         trust_domain = self._config.trust_domain
         return [
             AgentAPI(services.agents, trust_domain, limits, self._counters),
-            BundleAPI(services.bundles),
+            BundleAPI(services.bundles, limits),
             EntryAPI(services.entries, trust_domain),
-            SVIDAPI(services.svids, limits, self._counters),
+            SVIDAPI(services.svids, services.tokens, trust_domain, limits, self._counters),
+            LocalAuthorityAPI(services.authorities),
         ]
 
     async def _serve_locally(self, services: _Services, interceptor: Interceptor) -> None:

@@ -16,10 +16,15 @@ from authsec_sdk.spiffe import SpiffeID, TrustBundle, TrustDomain
 from authsec_sdk.spire.agents import JoinToken
 from authsec_sdk.spire.entries import EntryChanges, RegistrationEntry
 from authsec_sdk.spire.selectors import Selector
+from authsec_sdk.spire.svids import IssuedToken
+from authsec_sdk.spire.tainted import PublishedBundle
 from icp_server.domain.agent import Agent
+from icp_server.domain.authorities import AuthorityKind, LocalAuthorities
+from icp_server.domain.ca_slots import AuthorityRecord
 from icp_server.domain.filters import AgentFilter, EntryFilter
 from icp_server.domain.issued import IssuedSVID, LeafRequest
 from icp_server.domain.results import ItemResult, Page, PageRequest
+from icp_server.domain.token_template import JWTRequest, WITRequest
 
 Clock: TypeAlias = Callable[[], datetime]
 """The time, timezone-aware UTC."""
@@ -164,11 +169,42 @@ class BundleStore(Protocol):
     async def get(self, trust_domain: TrustDomain) -> TrustBundle | None:
         """The bundle of a trust domain."""
 
+    async def published(self, trust_domain: TrustDomain) -> PublishedBundle | None:
+        """The bundle of a trust domain with what is tainted and when keys end."""
+
     async def append_x509(self, certificate_der: bytes) -> TrustBundle:
         """Add an authority to the own bundle (made if absent); the sequence number goes up if it was not in."""
 
     async def prune_x509(self, expired_before: datetime) -> TrustBundle | None:
         """Remove the own authorities that expired before; the bundle if that changed it. The last one stays."""
+
+
+class AuthorityStore(Protocol):
+    """The own bundle's authorities one by one; each change raises its sequence number."""
+
+    async def append_key(self, kind: AuthorityKind, key_id: str, public_key: bytes, not_after: int) -> None:
+        """Add a token key (SubjectPublicKeyInfo, DER; its end in Unix seconds); nothing happens if it is there.
+
+        Raises:
+            InvalidArgument: the key ID stands for another authority already.
+        """
+
+    async def prune_keys(self, expired_before: datetime) -> bool:
+        """Remove the token keys that ended before; whether there were any."""
+
+    async def taint(self, kind: AuthorityKind, authority_id: str) -> None:
+        """Mark an authority as tainted.
+
+        Raises:
+            Internal: there is none with this id, or it is tainted already.
+        """
+
+    async def revoke(self, kind: AuthorityKind, authority_id: str) -> None:
+        """Remove a tainted authority.
+
+        Raises:
+            Internal: there is none with this id, or it is not tainted.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +273,10 @@ class Store(Protocol):
         """Trust bundles."""
 
     @property
+    def authorities(self) -> AuthorityStore:
+        """The own bundle's authorities."""
+
+    @property
     def journals(self) -> JournalStore:
         """CA journals."""
 
@@ -270,6 +310,14 @@ class X509Signer(Protocol):
             Unavailable: there is no active authority yet.
         """
 
+    async def sign_downstream(self, csr: bytes, ttl: int) -> tuple[tuple[bytes, ...], int]:
+        """Sign a CA certificate for a downstream server; its chain, the root excluded, and its end in Unix seconds.
+
+        Raises:
+            InvalidArgument: the CSR does not parse or its signature is wrong.
+            Unavailable: there is no active authority, or it has expired.
+        """
+
     async def mint(self, csr: bytes, ttl: int) -> IssuedSVID:
         """Sign what the CSR names: its one URI SAN, its DNS names, its subject. For administrators only.
 
@@ -279,6 +327,54 @@ class X509Signer(Protocol):
         """
 
 
+class TokenSigner(Protocol):
+    """Signs JWT-SVIDs with the active JWT authority, and WIT-SVIDs with the active WIT authority."""
+
+    async def sign_jwt(self, request: JWTRequest) -> IssuedToken:
+        """Sign a JWT-SVID.
+
+        Raises:
+            Internal: the ID may not be signed (no path, another trust domain, reserved).
+            Unavailable: there is no active JWT authority, or it has expired.
+        """
+
+    async def sign_wit(self, request: WITRequest) -> IssuedToken:
+        """Sign a WIT-SVID.
+
+        Raises:
+            Internal: the ID may not be signed.
+            Unavailable: there is no active WIT authority, or it has expired.
+        """
+
+
+class AuthorityControl(Protocol):
+    """The authorities of this server, as an operator moves them by hand."""
+
+    def local_authorities(self, kind: AuthorityKind) -> LocalAuthorities:
+        """The active authority and the one beside it.
+
+        Raises:
+            Unavailable: there is no active one.
+        """
+
+    async def prepare(self, kind: AuthorityKind) -> AuthorityRecord:
+        """Make the next authority and publish it, in place of one that was prepared before.
+
+        Raises:
+            SpiffeError: its key or record cannot be kept.
+        """
+
+    async def activate(self, kind: AuthorityKind, authority_id: str) -> AuthorityRecord:
+        """Sign with the prepared authority from now on.
+
+        Raises:
+            InvalidArgument, Internal: it is not the prepared one.
+        """
+
+    async def bundle_changed(self) -> None:
+        """An authority was tainted or revoked: replace what this server itself has from it."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeAttestation:
     """What a node attestor found out: who the agent is, and what can be said about its node."""
@@ -286,23 +382,6 @@ class NodeAttestation:
     agent_id: SpiffeID
     selectors: tuple[Selector, ...]
     can_reattest: bool
-
-
-class NodeAttestor(Protocol):
-    """Proves which node an agent runs on; one file an attestor and one line in ``nodeattestors/registry.py``."""
-
-    @property
-    def name(self) -> str:
-        """The attestation type agents name it by."""
-
-    async def attest(self, request: AttestationRequest) -> NodeAttestation:
-        """Judge the payload, asking the agent as often as it takes.
-
-        Raises:
-            InvalidArgument: the payload or a response is wrong.
-            PermissionDenied: it is right, and the node is refused.
-        """
-
     first_use_only: bool = False
     """The proof counts for an agent that has never attested, and for nobody after it."""
 
@@ -319,6 +398,22 @@ class AttestationRequest:
     key_digest: bytes
     challenge: Challenge
     peer_address: str = ""
+
+
+class NodeAttestor(Protocol):
+    """Proves which node an agent runs on; one file an attestor and one line in ``nodeattestors/registry.py``."""
+
+    @property
+    def name(self) -> str:
+        """The attestation type agents name it by."""
+
+    async def attest(self, request: AttestationRequest) -> NodeAttestation:
+        """Judge the payload, asking the agent as often as it takes.
+
+        Raises:
+            InvalidArgument: the payload or a response is wrong.
+            PermissionDenied: it is right, and the node is refused.
+        """
 
 
 MakeNodeAttestor: TypeAlias = Callable[[Store, Clock], NodeAttestor]

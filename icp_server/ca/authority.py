@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from authsec_sdk.jose.jwk import JWTPublicKey
 from icp_server.ca.keys import PrivateKey, public_key_info, scheme_of, signing_with
 from icp_server.ca.leaf_encoder import LeafEncoder
 from icp_server.domain.ca_slots import AuthorityRecord
@@ -22,19 +23,21 @@ class SigningAuthority:
     encoder: LeafEncoder = field(repr=False)
     sign: Callable[[bytes], bytes] = field(repr=False)
     """A signature with the authority's key, as certificates carry it."""
+    sign_certificate: Callable[[x509.CertificateBuilder], x509.Certificate] = field(repr=False)
+    """For the few certificates that are no leaves."""
 
     @classmethod
     def of(cls, record: AuthorityRecord, key: PrivateKey | None) -> SigningAuthority | None:
         """Join a record with the key of its slot; None if that is not the key of the record's certificate."""
         if key is None:
             return None
-        certificate = x509.load_der_x509_certificate(record.certificate)
+        certificate = x509.load_der_x509_certificate(record.data)
         public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         if public != public_key_info(key):
             return None
         scheme = scheme_of(key)
         encoder = LeafEncoder(certificate.subject, bytes.fromhex(record.authority_id), scheme.algorithm)
-        return cls(record, encoder, signing_with(key, scheme))
+        return cls(record, encoder, signing_with(key, scheme), lambda builder: _signed(builder, key))
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an authority holds a private key and is not pickled")
@@ -48,6 +51,26 @@ def self_signed(template: CATemplate, key: PrivateKey) -> tuple[bytes, str]:
     """
     public_key = key.public_key()
     key_id = x509.SubjectKeyIdentifier.from_public_key(public_key)
+    builder = _ca_builder(template, public_key, key_id).issuer_name(template.subject)
+    return _signed(builder, key).public_bytes(Encoding.DER), key_id.digest.hex()
+
+
+def subordinate(template: CATemplate, public_key: JWTPublicKey, authority: SigningAuthority) -> bytes:
+    """A CA certificate (DER) by the template for somebody else's key, below an authority."""
+    issuer = x509.load_der_x509_certificate(authority.record.data)
+    builder = (
+        _ca_builder(template, public_key, x509.SubjectKeyIdentifier.from_public_key(public_key))
+        .issuer_name(issuer.subject)
+        .add_extension(
+            x509.AuthorityKeyIdentifier(bytes.fromhex(authority.record.authority_id), None, None), critical=False
+        )
+    )
+    return authority.sign_certificate(builder).public_bytes(Encoding.DER)
+
+
+def _ca_builder(
+    template: CATemplate, public_key: JWTPublicKey, key_id: x509.SubjectKeyIdentifier
+) -> x509.CertificateBuilder:
     usage = x509.KeyUsage(
         digital_signature=False,
         content_commitment=False,
@@ -60,11 +83,10 @@ def self_signed(template: CATemplate, key: PrivateKey) -> tuple[bytes, str]:
         decipher_only=False,
     )
     uri = x509.UniformResourceIdentifier(str(template.trust_domain.id))
-    certificate = (
+    return (
         x509.CertificateBuilder()
         .serial_number(template.serial_number)
         .subject_name(template.subject)
-        .issuer_name(template.subject)
         .public_key(public_key)
         .not_valid_before(template.not_before)
         .not_valid_after(template.not_after)
@@ -72,6 +94,8 @@ def self_signed(template: CATemplate, key: PrivateKey) -> tuple[bytes, str]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(key_id, critical=False)
         .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
-        .sign(key, scheme_of(key).hash)  # type: ignore[arg-type]  # the two hashes are among those it takes
     )
-    return certificate.public_bytes(Encoding.DER), key_id.digest.hex()
+
+
+def _signed(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.Certificate:
+    return builder.sign(key, scheme_of(key).hash)  # type: ignore[arg-type]  # the two hashes are among those it takes

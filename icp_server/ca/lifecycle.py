@@ -1,4 +1,4 @@
-"""The one task that keeps the CA going: rotation, the server's own SVID, and pruning, each at its pace."""
+"""The one task that keeps the CA going: rotation, the server's own SVID, and pruning; and an operator's hand on it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 from icp_server.ca.rotator import AuthorityRotator
 from icp_server.ca.server_identity import ServerIdentity
+from icp_server.domain.authorities import AuthorityKind, LocalAuthorities
+from icp_server.domain.ca_slots import AuthorityRecord
 from icp_server.ports import Clock
 
 logger = logging.getLogger(__name__)
@@ -17,7 +19,10 @@ PRUNE_EVERY = timedelta(hours=6)
 
 
 class CALifecycle:
-    """Owns rotator and server identity. `start`, then `run` until cancelled; whoever starts `run` awaits its end."""
+    """Owns rotator and server identity. `start`, then `run` until cancelled; whoever starts `run` awaits its end.
+
+    Implements `AuthorityControl`.
+    """
 
     def __init__(
         self, rotator: AuthorityRotator, identity: ServerIdentity, clock: Clock, *, tick: timedelta = TICK
@@ -35,6 +40,24 @@ class CALifecycle:
             SpiffeError: whatever keeps the server from having them; it cannot serve then.
         """
         await self._rotator.start()
+        await self._identity.refresh()
+
+    def local_authorities(self, kind: AuthorityKind) -> LocalAuthorities:
+        """See `AuthorityControl`."""
+        return self._rotator.local_authorities(kind)
+
+    async def prepare(self, kind: AuthorityKind) -> AuthorityRecord:
+        """See `AuthorityControl`. Our own listener trusts a new root before anybody presents something from it."""
+        record = await self._rotator.prepare(kind)
+        await self._identity.refresh()
+        return record
+
+    async def activate(self, kind: AuthorityKind, authority_id: str) -> AuthorityRecord:
+        """See `AuthorityControl`."""
+        return await self._rotator.activate(kind, authority_id)
+
+    async def bundle_changed(self) -> None:
+        """See `AuthorityControl`."""
         await self._identity.refresh()
 
     async def run(self) -> None:

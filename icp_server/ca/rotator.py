@@ -1,4 +1,4 @@
-"""Rotates the X.509 authority through two slots: prepares (and publishes) the next one, then activates it.
+"""Rotates the authorities of each kind through two slots: prepares (and publishes) the next, then activates it.
 
 The journal in the store says what is in which slot; a write names the revision it read, so that two servers, or one
 that was paused, never both believe in their own version. The order of steps is such that a kill at any point leaves a
@@ -8,62 +8,45 @@ journal whose authorities are all in the bundle.
 from __future__ import annotations
 
 import asyncio
-import logging
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
-from icp_server.ca.authority import SigningAuthority, self_signed
-from icp_server.ca.journal import decode_journal, encode_journal
+from icp_server.ca.journal import decode_journals, encode_journals
 from icp_server.ca.keys import KeyManager
-from icp_server.ca.signer import SVIDSigner
-from icp_server.domain.ca_slots import AuthorityRecord, CAJournal, Status, Step, next_step, slot_to_prepare
-from icp_server.domain.errors import JournalConflictError
-from icp_server.domain.key_type import KeyType
-from icp_server.domain.svid_template import CASubject, ca_template, new_serial_number
+from icp_server.ca.kinds import SlotKind
+from icp_server.ca.slots import Slots
+from icp_server.domain.authorities import AuthorityKind, LocalAuthorities
+from icp_server.domain.ca_slots import AuthorityRecord, CAJournal
+from icp_server.domain.errors import JournalConflictError, Unavailable
 from icp_server.ports import Clock, Store, StoredJournal
-
-logger = logging.getLogger(__name__)
 
 BUNDLE_KEEPS_EXPIRED = timedelta(hours=24)
 """An authority stays in the bundle this long after its end."""
 JOURNAL_KEEPS_EXPIRED = timedelta(days=14)
 
 
-@dataclass(frozen=True, slots=True)
-class CASettings:
-    """What the operator chose for the authorities."""
-
-    ca_ttl: timedelta = timedelta(hours=24)
-    key_type: KeyType = KeyType.EC_P256
-    subject: CASubject = field(default_factory=CASubject)
-
-
-def key_name(slot: str) -> str:
-    """The name a slot's key has in the key manager (SPIRE's own, so its key files can be taken over)."""
-    return f"x509-CA-{slot}"
-
-
 class AuthorityRotator:
     """Owns the journal of this server. One at a time works on it; `start` comes first."""
 
-    def __init__(self, store: Store, keys: KeyManager, signer: SVIDSigner, settings: CASettings, clock: Clock) -> None:
+    def __init__(self, store: Store, keys: KeyManager, kinds: Sequence[SlotKind[Any]], clock: Clock) -> None:
         self._store = store
-        self._keys = keys
-        self._signer = signer
-        self._settings = settings
         self._clock = clock
         self._stored: StoredJournal | None = None
-        self._journal = CAJournal()
-        self._authorities: dict[str, SigningAuthority] = {}
+        self._slots: dict[AuthorityKind, Slots[Any]] = {
+            kind.kind: Slots(kind, keys, partial(self.write, kind.kind)) for kind in kinds
+        }
+        self._journals: dict[AuthorityKind, CAJournal] = {kind: CAJournal() for kind in AuthorityKind}
         self._lock = asyncio.Lock()
 
-    @property
-    def journal(self) -> CAJournal:
-        """The journal as last read or written."""
-        return self._journal
+    def journal(self, kind: AuthorityKind) -> CAJournal:
+        """The journal of a kind as last read or written."""
+        return self._journals[kind]
 
     async def start(self) -> None:
-        """Find this server's journal by the keys it holds, and have an active authority when done.
+        """Find this server's journal by the keys it holds, and have active authorities when done.
 
         Raises:
             StoreError: the database, or the journal in it, cannot be read or written.
@@ -79,91 +62,98 @@ class AuthorityRotator:
         Raises:
             JournalConflictError: somebody else wrote the journal; it was read again, and the next tick goes on from it.
         """
-        async with self._lock:
-            taken = False
-            while (step := next_step(self._journal, self._clock(), frozenset(self._authorities))) is not Step.NOTHING:
-                try:
-                    await (self._prepare() if step is Step.PREPARE else self._activate())
-                except JournalConflictError:
-                    await self._load()
-                    raise
-                taken = True
-            return taken
+        async with self._working():
+            taken = [await slots.advance(self._clock()) for slots in self._slots.values()]
+            return any(taken)
+
+    def local_authorities(self, kind: AuthorityKind) -> LocalAuthorities:
+        """The active authority and the one beside it.
+
+        Raises:
+            Unavailable: there is no active one, or this server has no such authorities.
+        """
+        return LocalAuthorities.of(self._journals[kind] if kind in self._slots else CAJournal())
+
+    async def prepare(self, kind: AuthorityKind) -> AuthorityRecord:
+        """Make and publish the next authority, in place of one that was prepared before.
+
+        Raises:
+            Unavailable: there is no active one, or this server has no such authorities.
+            StoreError, KeyStoreError: it cannot be kept.
+        """
+        async with self._working():
+            self.local_authorities(kind)
+            return await self._slots[kind].prepare(self._clock())
+
+    async def activate(self, kind: AuthorityKind, authority_id: str) -> AuthorityRecord:
+        """Sign with the prepared authority from now on.
+
+        Raises:
+            InvalidArgument, Internal: it is not the prepared one.
+            Unavailable: its key is not here, or this server has no such authorities.
+            StoreError: the journal cannot be written.
+        """
+        async with self._working():
+            self.local_authorities(kind).check_activation(authority_id)
+            if not self._slots[kind].has_key(authority_id):
+                raise Unavailable(f"the key of {kind.words} authority {authority_id} is not here: prepare another one")
+            return await self._slots[kind].activate()
 
     async def prune(self) -> bool:
         """Drop what expired long ago from bundle and journals; whether the bundle changed."""
-        async with self._lock:
+        async with self._working():
             now = self._clock()
-            bundle = await self._store.bundles.prune_x509(now - BUNDLE_KEEPS_EXPIRED)
-            journal = self._journal.without_expired(now - JOURNAL_KEEPS_EXPIRED)
-            if self._stored is not None and journal != self._journal:
-                await self._write(journal)
-            for stored in await self._store.journals.all():
-                other = decode_journal(stored.data)
-                ours = self._stored is not None and stored.journal_id == self._stored.journal_id
-                if not ours and all(record.not_after < now - JOURNAL_KEEPS_EXPIRED for record in other.records):
-                    await self._store.journals.delete(stored)
-            return bundle is not None
+            roots = await self._store.bundles.prune_x509(now - BUNDLE_KEEPS_EXPIRED) is not None
+            keys = await self._store.authorities.prune_keys(now - BUNDLE_KEEPS_EXPIRED)
+            await self._prune_journals(now - JOURNAL_KEEPS_EXPIRED)
+            return roots or keys
+
+    async def write(self, kind: AuthorityKind, journal: CAJournal) -> None:
+        """Keep the journal of a kind. For `Slots`, in whose hands the rotator's lock is.
+
+        Raises:
+            JournalConflictError: somebody else wrote it.
+        """
+        await self._write({**self._journals, kind: journal})
+
+    async def _prune_journals(self, before: datetime) -> None:
+        journals = {kind: journal.without_expired(before) for kind, journal in self._journals.items()}
+        if self._stored is not None and journals != self._journals:
+            await self._write(journals)
+            for kind, slots in self._slots.items():
+                slots.journal = journals[kind]
+        for stored in await self._store.journals.all():
+            records = [record for each in decode_journals(stored.data).values() for record in each.records]
+            ours = self._stored is not None and stored.journal_id == self._stored.journal_id
+            if not ours and all(record.not_after < before for record in records):
+                await self._store.journals.delete(stored)
 
     async def _load(self) -> None:
-        self._stored, self._journal, self._authorities = None, CAJournal(), {}
+        self._stored = None
+        self._journals = {kind: CAJournal() for kind in AuthorityKind}
+        found: dict[AuthorityKind, dict[str, Any]] = {kind: {} for kind in self._slots}
         for stored in await self._store.journals.all():
-            journal = decode_journal(stored.data)
-            authorities = await asyncio.to_thread(self._with_keys, journal)
-            if authorities:
-                self._stored, self._journal, self._authorities = stored, journal, authorities
+            journals = decode_journals(stored.data)
+            held = {kind: await asyncio.to_thread(slots.find, journals[kind]) for kind, slots in self._slots.items()}
+            if any(held.values()):
+                self._stored, self._journals, found = stored, journals, held
                 break
-        active = self._journal.having(Status.ACTIVE)
-        if active is not None and active.authority_id in self._authorities:
-            self._signer.activate(self._authorities[active.authority_id])
-            logger.info("X509 CA loaded slot=%s authority_id=%s", active.slot, active.authority_id)
+        for kind, slots in self._slots.items():
+            slots.take_up(self._journals[kind], found[kind])
 
-    def _with_keys(self, journal: CAJournal) -> dict[str, SigningAuthority]:
-        found = {}
-        for record in journal.records:
-            if record.status is not Status.OLD:
-                authority = SigningAuthority.of(record, self._keys.get(key_name(record.slot)))
-                if authority is not None:
-                    found[record.authority_id] = authority
-        return found
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        async with self._lock:
+            try:
+                yield
+            except JournalConflictError:
+                await self._load()
+                raise
 
-    async def _prepare(self) -> None:
-        now = self._clock()
-        slot = slot_to_prepare(self._usable_journal())
-        key = await asyncio.to_thread(self._keys.generate, key_name(slot), self._settings.key_type)
-        template = ca_template(
-            self._store.trust_domain, now, self._settings.ca_ttl, self._settings.subject, new_serial_number()
-        )
-        certificate, authority_id = self_signed(template, key)
-        record = AuthorityRecord(authority_id, slot, Status.PREPARED, now, template.not_after, certificate)
-        authority = SigningAuthority.of(record, key)
-        assert authority is not None, "the certificate was made for this key"
-        # Published before it is in the journal: whatever the journal can activate, verifiers can know.
-        await self._store.bundles.append_x509(certificate)
-        await self._write(self._usable_journal().prepared(record))
-        self._authorities[authority_id] = authority
-        logger.info("X509 CA prepared slot=%s authority_id=%s expires_at=%s", slot, authority_id, record.not_after)
-
-    async def _activate(self) -> None:
-        record = self._journal.having(Status.PREPARED)
-        assert record is not None, "next_step saw it"
-        await self._write(self._journal.activated(record.authority_id))
-        authority = self._authorities[record.authority_id]
-        self._signer.activate(authority)
-        self._authorities = {record.authority_id: authority}
-        logger.info("X509 CA activated slot=%s authority_id=%s", record.slot, record.authority_id)
-
-    def _usable_journal(self) -> CAJournal:
-        """The journal with an active authority whose key is lost as good as superseded: its slot may be taken."""
-        active = self._journal.having(Status.ACTIVE)
-        if active is None or active.authority_id in self._authorities:
-            return self._journal
-        return self._journal.abandoned(active.authority_id)
-
-    async def _write(self, journal: CAJournal) -> None:
-        data = encode_journal(journal)
+    async def _write(self, journals: dict[AuthorityKind, CAJournal]) -> None:
+        data = encode_journals(journals)
         if self._stored is None:
             self._stored = await self._store.journals.create(data)
         else:
             self._stored = await self._store.journals.replace(self._stored, data)
-        self._journal = journal
+        self._journals = journals

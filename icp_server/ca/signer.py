@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from authsec_sdk.jose.jwk import JWTPublicKey
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
-from icp_server.ca.authority import SigningAuthority
+from icp_server.ca.authority import SigningAuthority, subordinate
 from icp_server.ca.csr import ProvenKey, prove, read_mint_request
 from icp_server.domain.errors import Internal, InvalidArgument, ServiceError, Unavailable
 from icp_server.domain.issued import IssuedSVID, LeafRequest
@@ -20,6 +23,7 @@ from icp_server.domain.svid_template import (
     check_agent_id,
     check_server_id,
     check_workload_id,
+    downstream_ca_template,
     leaf_subject,
     leaf_validity,
     minted_subject,
@@ -111,6 +115,23 @@ class SVIDSigner:
             dns_names=request.dns_names,
             subject=minted_subject(request.subject, request.dns_names),
         )
+
+    async def sign_downstream(self, csr: bytes, ttl: int) -> tuple[tuple[bytes, ...], int]:
+        """Sign a CA certificate for the key of a CSR; its chain, the root excluded, and its end in Unix seconds.
+
+        Raises:
+            InvalidArgument: the CSR is wrong.
+            Unavailable: there is no active authority, or it has expired.
+        """
+        key = prove(csr)
+        authority = self.authority
+        record = authority.record
+        wanted = timedelta(seconds=ttl) if ttl > 0 else record.lifetime
+        validity = leaf_validity(self._clock(), wanted, record.not_after)
+        issuer = x509.load_der_x509_certificate(record.data).subject
+        template = downstream_ca_template(self._trust_domain, validity, issuer, 1 + len(record.upstream_chain))
+        certificate = subordinate(template, cast("JWTPublicKey", load_der_public_key(key.public_key_info)), authority)
+        return (certificate, *record.upstream_chain), int(template.not_after.timestamp())
 
     def sign_server(self, csr: bytes, server_id: SpiffeID) -> IssuedSVID:
         """Sign this server's own leaf.

@@ -16,6 +16,7 @@ from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from authsec_sdk.spire.reserved_ids import is_reserved
 from icp_common.logs import parse_level
 from icp_server.config import schema
+from icp_server.config.choice import choice
 from icp_server.config.model import (
     DEFAULT_BIND_ADDRESS,
     DEFAULT_BIND_PORT,
@@ -30,12 +31,12 @@ from icp_server.config.model import (
 )
 from icp_server.config.plugins import read_plugins
 from icp_server.config.section import open_section
+from icp_server.config.tokens import KEY_TYPES, read_tokens
 from icp_server.domain.ca_slots import longest_svid_ttl, shortest_ca_ttl
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
 from icp_server.ports import ReadNodeAttestor
 
-KEY_TYPES: Final = tuple(kind.value for kind in KeyType)
 LOG_FORMATS: Final = ("text", "json")
 
 _SHORTEST: Final = timedelta(seconds=1)
@@ -103,8 +104,9 @@ def parse_config(body: Body, overrides: Overrides, node_attestors: Mapping[str, 
         listeners=_listeners(server, overrides),
         log=_log(server, overrides),
         lifetimes=lifetimes,
-        ca_key_type=KeyType(_choice(server, "ca_key_type", KEY_TYPES, KeyType.EC_P256.value)),
+        ca_key_type=KeyType(choice(server, "ca_key_type", KEY_TYPES, KeyType.EC_P256.value)),
         ca_subject=_subject(server, notes),
+        tokens=read_tokens(server, experimental, notes),
         admin_ids=_admin_ids(server, trust_domain),
         audit_log_enabled=server.boolean("audit_log_enabled") or False,
         rate_limits=_rate_limits(server, notes),
@@ -137,7 +139,7 @@ def _listeners(server: Fields, overrides: Overrides) -> Listeners:
 
 def _log(server: Fields, overrides: Overrides) -> LogSettings:
     level = overrides.log_level or server.text("log_level") or "INFO"
-    format_ = overrides.log_format or _choice(server, "log_format", LOG_FORMATS, "text")
+    format_ = overrides.log_format or choice(server, "log_format", LOG_FORMATS, "text")
     if format_.lower() not in LOG_FORMATS:
         raise ConfigurationError(f"log format {format_!r} is unknown; use one of {', '.join(LOG_FORMATS)}")
     try:
@@ -160,6 +162,7 @@ def _lifetimes(server: Fields, notes: list[str]) -> Lifetimes:
         ca=server.duration("ca_ttl", minimum=_SHORTEST) or defaults.ca,
         x509_svid=server.duration("default_x509_svid_ttl", minimum=_SHORTEST) or defaults.x509_svid,
         agent=server.duration("agent_ttl", minimum=_SHORTEST),
+        jwt_svid=server.duration("default_jwt_svid_ttl", minimum=_SHORTEST) or defaults.jwt_svid,
     )
     notes.extend(_short_lived_ca(lifetimes))
     return lifetimes
@@ -168,7 +171,7 @@ def _lifetimes(server: Fields, notes: list[str]) -> Lifetimes:
 def _short_lived_ca(lifetimes: Lifetimes) -> list[str]:
     """Warn of SVIDs that may be cut short by the end of the CA that signs them."""
     cap = longest_svid_ttl(lifetimes.ca)
-    chosen = {"default_x509_svid_ttl": lifetimes.x509_svid}
+    chosen = {"default_x509_svid_ttl": lifetimes.x509_svid, "default_jwt_svid_ttl": lifetimes.jwt_svid}
     if lifetimes.agent:
         chosen["agent_ttl"] = lifetimes.agent
     return [_too_long(name, ttl, cap) for name, ttl in chosen.items() if ttl > cap]
@@ -245,13 +248,3 @@ def _health(top: Fields, notes: list[str]) -> HealthListener | None:
     if listener.live_path == listener.ready_path:
         raise block.error(f"live_path and ready_path in {block.where} must differ", "ready_path")
     return listener if block.boolean("listener_enabled") else None
-
-
-def _choice(fields: Fields, key: str, known: tuple[str, ...], default: str) -> str:
-    text = fields.text(key)
-    if not text:
-        return default
-    for name in known:
-        if name.casefold() == text.casefold():
-            return name
-    raise fields.error(f"{key!r} in {fields.where} is {text!r}; it must be one of {', '.join(known)}", key)

@@ -53,6 +53,19 @@ class Lifetimes:
     x509_svid: timedelta = timedelta(hours=1)
     agent: timedelta | None = None
     """None: as long as an X509-SVID."""
+    jwt_svid: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Which tokens are signed, and how. A key type of None is that of the CA."""
+
+    jwt: bool = True
+    jwt_issuer: str = ""
+    jwt_key_type: KeyType | None = None
+    wit: bool = False
+    wit_issuer: str = ""
+    wit_key_type: KeyType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,7 @@ class ServerConfig:
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     ca_key_type: KeyType = KeyType.EC_P256
     ca_subject: CASubject = field(default_factory=CASubject)
+    tokens: Tokens = field(default_factory=Tokens)
     admin_ids: frozenset[SpiffeID] = frozenset()
     audit_log_enabled: bool = False
     rate_limits: RateLimitSwitches = field(default_factory=RateLimitSwitches)

@@ -35,11 +35,9 @@ class Key:
 
 Schema = Mapping[str, Key]
 
-_JWT: Final = "JWT-SVIDs are not issued yet"
 _FEDERATION: Final = "federation is not built yet"
 _PRUNING: Final = "attested nodes are not pruned yet"
 _PROFILING: Final = "profiling is not built yet"
-_WIT: Final = "WIT-SVIDs are not issued yet"
 _METRICS: Final = "metrics are kept in the process and not exported yet"
 _NO_CACHE: Final = "has no effect: entries are read from an always current snapshot"
 
@@ -66,12 +64,12 @@ SERVER: Final = _table(
     ca_ttl=Key(Kind.DURATION),
     data_dir=Key(Kind.TEXT),
     default_x509_svid_ttl=Key(Kind.DURATION),
-    default_jwt_svid_ttl=Key(Kind.DURATION, not_yet=_JWT),
+    default_jwt_svid_ttl=Key(Kind.DURATION),
     experimental=Key(Kind.BLOCK),
     federation=Key(Kind.BLOCK, not_yet=_FEDERATION),
-    disable_jwt_svids=Key(Kind.BOOLEAN, moot=f"{_JWT}, whatever disable_jwt_svids says"),
-    jwt_issuer=Key(Kind.TEXT, not_yet=_JWT, harmless=("",)),
-    jwt_key_type=Key(Kind.TEXT, not_yet=_JWT, harmless=("",)),
+    disable_jwt_svids=Key(Kind.BOOLEAN),
+    jwt_issuer=Key(Kind.TEXT),
+    jwt_key_type=Key(Kind.TEXT),
     log_file=Key(Kind.TEXT),
     log_format=Key(Kind.TEXT),
     log_level=Key(Kind.TEXT),
@@ -113,11 +111,11 @@ EXPERIMENTAL: Final = _table(
     prune_events_older_than=Key(Kind.DURATION, moot=_NO_CACHE),
     event_timeout=Key(Kind.DURATION, moot=_NO_CACHE),
     sql_transaction_timeout=Key(Kind.DURATION, moot=_NO_CACHE),
-    feature_flags=Key(Kind.TEXTS, not_yet="there are no feature flags yet", harmless=((),)),
+    feature_flags=Key(Kind.TEXTS),
     named_pipe_name=Key(Kind.TEXT, not_yet="named pipes are Windows'; please use socket_path", harmless=("",)),
     require_pq_kem=Key(Kind.BOOLEAN, not_yet="post-quantum key exchange cannot be required yet", harmless=(False,)),
-    wit_issuer=Key(Kind.TEXT, not_yet=_WIT, harmless=("",)),
-    wit_key_type=Key(Kind.TEXT, not_yet=_WIT, harmless=("",)),
+    wit_issuer=Key(Kind.TEXT),
+    wit_key_type=Key(Kind.TEXT),
 )
 
 HEALTH_CHECKS: Final = _table(
@@ -188,7 +186,6 @@ NODE_ATTESTORS_NOT_YET: Final = frozenset(
     {"aws_iid", "azure_imds", "azure_msi", "gcp_iit", "http_challenge", "k8s_psat", "sshpop", "tpm_devid", "x509pop"}
 )
 """Attestors of SPIRE's that are not built; those which are read their own settings."""
-
 
 PLUGIN_TYPES: Final[Mapping[str, PluginType]] = MappingProxyType(
     {

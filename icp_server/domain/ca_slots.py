@@ -65,15 +65,15 @@ class AuthorityRecord:
     """One authority as the journal remembers it: public facts only."""
 
     authority_id: str
-    """The subject key id of its certificate, in lower-case hex."""
+    """The subject key id of an X.509 authority in lower-case hex, the key ID (`kid`) of one that signs tokens."""
     slot: str
     status: Status
     issued_at: datetime
     not_after: datetime
-    certificate: bytes = field(repr=False)
-    """DER."""
+    data: bytes = field(repr=False)
+    """What the bundle publishes of it, DER: the certificate, or of one that signs tokens the SubjectPublicKeyInfo."""
     upstream_chain: tuple[bytes, ...] = field(default=(), repr=False)
-    """What a leaf's chain carries above the leaf: empty for a self-signed root."""
+    """What a leaf's chain carries above the leaf: empty for a self-signed root, and for keys of tokens."""
 
     @property
     def lifetime(self) -> timedelta:
@@ -83,7 +83,7 @@ class AuthorityRecord:
 
 @dataclass(frozen=True, slots=True)
 class CAJournal:
-    """The authorities of one server, oldest first."""
+    """The authorities of one server and one kind, oldest first."""
 
     records: tuple[AuthorityRecord, ...] = ()
 
@@ -94,6 +94,10 @@ class CAJournal:
     def find(self, authority_id: str) -> AuthorityRecord | None:
         """The authority with this id."""
         return next((record for record in self.records if record.authority_id == authority_id), None)
+
+    def beside(self, active: AuthorityRecord) -> AuthorityRecord | None:
+        """What the other slot holds: the newest authority in it, prepared or old."""
+        return next((record for record in reversed(self.records) if record.slot != active.slot), None)
 
     def prepared(self, record: AuthorityRecord) -> CAJournal:
         """With a further authority, prepared in its slot; what was in the slot is old from now on.

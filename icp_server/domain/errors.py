@@ -44,6 +44,10 @@ class Unavailable(ServiceError):
     """The server cannot answer now and may later."""
 
 
+class Unimplemented(ServiceError):
+    """This server does not offer it: it was switched off, or never switched on."""
+
+
 class Internal(ServiceError):
     """The server failed where the caller could not have known; also what upstream answers for some refusals."""
 

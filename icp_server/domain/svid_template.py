@@ -60,7 +60,7 @@ class LeafTemplate:
 
 @dataclass(frozen=True, slots=True)
 class CATemplate:
-    """A self-signed authority to be."""
+    """An authority to be, self-signed or a downstream server's."""
 
     serial_number: int
     subject: x509.Name
@@ -158,6 +158,22 @@ def ca_template(
         trust_domain=trust_domain,
         not_before=start - BACKDATE,
         not_after=start + ttl,
+    )
+
+
+def downstream_ca_template(
+    trust_domain: TrustDomain, validity: tuple[datetime, datetime], issuer: x509.Name, depth: int
+) -> CATemplate:
+    """A downstream server's authority: its subject is the issuer's with how far below the root it stands."""
+    unit = x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"DOWNSTREAM-{depth}")
+    kept = [attribute for attribute in issuer if attribute.oid != NameOID.ORGANIZATIONAL_UNIT_NAME]
+    place = next((at for at, attribute in enumerate(kept) if attribute.oid == NameOID.SERIAL_NUMBER), len(kept))
+    return CATemplate(
+        serial_number=new_serial_number(),
+        subject=x509.Name([*kept[:place], unit, *kept[place:]]),
+        trust_domain=trust_domain,
+        not_before=validity[0],
+        not_after=validity[1],
     )
 
 

@@ -32,6 +32,7 @@ AGENT_SERVICE: Final = "spire.api.server.agent.v1.Agent"
 BUNDLE_SERVICE: Final = "spire.api.server.bundle.v1.Bundle"
 ENTRY_SERVICE: Final = "spire.api.server.entry.v1.Entry"
 SVID_SERVICE: Final = "spire.api.server.svid.v1.SVID"
+LOCAL_AUTHORITY_SERVICE: Final = "spire.api.server.localauthority.v1.LocalAuthority"
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
 _BY_SERVICE: Final[Mapping[str, Mapping[str, Right]]] = {
@@ -77,6 +78,25 @@ _BY_SERVICE: Final[Mapping[str, Mapping[str, Right]]] = {
         "MintX509SVID": OPERATOR,
         "MintJWTSVID": OPERATOR,
         "MintWITSVID": OPERATOR,
+    },
+    LOCAL_AUTHORITY_SERVICE: {
+        "GetJWTAuthorityState": OPERATOR,
+        "PrepareJWTAuthority": OPERATOR,
+        "ActivateJWTAuthority": OPERATOR,
+        "TaintJWTAuthority": OPERATOR,
+        "RevokeJWTAuthority": OPERATOR,
+        "GetX509AuthorityState": OPERATOR,
+        "PrepareX509Authority": OPERATOR,
+        "ActivateX509Authority": OPERATOR,
+        "TaintX509Authority": OPERATOR,
+        "RevokeX509Authority": OPERATOR,
+        "TaintX509UpstreamAuthority": OPERATOR,
+        "RevokeX509UpstreamAuthority": OPERATOR,
+        "GetWITAuthorityState": OPERATOR,
+        "PrepareWITAuthority": OPERATOR,
+        "ActivateWITAuthority": OPERATOR,
+        "TaintWITAuthority": OPERATOR,
+        "RevokeWITAuthority": OPERATOR,
     },
     HEALTH_SERVICE: {
         "Check": Right.LOCAL,

@@ -19,6 +19,7 @@ STATUS_OF: Final[Mapping[type[errors.ServiceError], Status]] = MappingProxyType(
         errors.FailedPrecondition: Status.FAILED_PRECONDITION,
         errors.ResourceExhausted: Status.RESOURCE_EXHAUSTED,
         errors.Unavailable: Status.UNAVAILABLE,
+        errors.Unimplemented: Status.UNIMPLEMENTED,
         errors.Internal: Status.INTERNAL,
     }
 )

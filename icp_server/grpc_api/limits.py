@@ -1,7 +1,7 @@
 """How often one address may attest, renew or ask for signatures: token buckets that make callers wait, then refuse.
 
-Numbers and texts are SPIRE's: one attestation, 500 signatures and ten status reports a second and address, each
-with a burst of one second's worth. Callers over the Unix socket are not limited.
+Numbers and texts are SPIRE's: one attestation, 500 signatures of each kind, 500 published keys and ten status reports
+a second and address, each with a burst of one second's worth. Callers over the Unix socket are not limited.
 """
 
 import asyncio
@@ -149,13 +149,19 @@ class RateLimits:
 
     attestation: Limit
     signing: Limit
+    jwt_signing: Limit
+    wit_signing: Limit
+    publishing: Limit
     status: Limit
 
     @classmethod
     def configured(cls, *, attestation: bool, signing: bool) -> "RateLimits":
-        """Build the limits as `ratelimit { attestation, signing }` says; status reports are always limited."""
+        """Build the limits as `ratelimit { attestation, signing }` says; the other limits always hold."""
         return cls(
             attestation=PerAddressLimit(ATTESTATIONS_PER_SECOND) if attestation else Unlimited(),
             signing=PerAddressLimit(SIGNATURES_PER_SECOND) if signing else Unlimited(),
+            jwt_signing=PerAddressLimit(SIGNATURES_PER_SECOND) if signing else Unlimited(),
+            wit_signing=PerAddressLimit(SIGNATURES_PER_SECOND) if signing else Unlimited(),
+            publishing=PerAddressLimit(SIGNATURES_PER_SECOND),
             status=PerAddressLimit(STATUS_REPORTS_PER_SECOND),
         )

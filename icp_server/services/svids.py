@@ -1,16 +1,28 @@
-"""X509-SVIDs: in batches for agents, one by one for administrators."""
+"""X509-SVIDs: in batches for agents, one by one for administrators; and CA certificates for downstream servers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from authsec_sdk.spire.entries import RegistrationEntry
 from icp_server.domain.agent import Agent
-from icp_server.domain.errors import Internal, InvalidArgument, NotFound, ResourceExhausted, ServiceError
+from icp_server.domain.errors import Internal, InvalidArgument, NotFound, ResourceExhausted, ServiceError, Unavailable
 from icp_server.domain.issued import IssuedSVID, LeafRequest, NewX509SVID
 from icp_server.domain.results import MAX_BATCH, ItemResult
 from icp_server.ports import Store, X509Signer
 from icp_server.services.entries import EntryService
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedAuthority:
+    """A downstream server's CA certificate and the chain above it, and the roots it leads to; each DER."""
+
+    chain: tuple[bytes, ...]
+    roots: tuple[bytes, ...]
+    expires_at: int
 
 
 class SVIDService:
@@ -61,6 +73,26 @@ class SVIDService:
         if rights.admin or rights.downstream:
             await self._record_privileged([issued])
         return issued
+
+    async def new_downstream_ca(self, csr: bytes, preferred_ttl: int) -> IssuedAuthority:
+        """Sign a CA certificate for the downstream server that has this key; ``preferred_ttl`` ≤ 0 means the longest.
+
+        Neither the CSR's names nor the caller's entry say anything of it (as upstream): it stands for the trust domain.
+
+        Raises:
+            InvalidArgument: the CSR is wrong.
+            Internal: it cannot be signed.
+        """
+        try:
+            chain, expires_at = await self._signer.sign_downstream(csr, preferred_ttl)
+        except Unavailable as error:
+            raise Internal(f"failed to sign downstream X.509 CA: {error.message}") from error
+        bundle = await self._store.bundles.get(self._store.trust_domain)
+        if bundle is None:
+            raise Internal("failed to fetch bundle")
+        return IssuedAuthority(
+            chain, tuple(root.public_bytes(Encoding.DER) for root in bundle.x509_authorities), expires_at
+        )
 
     async def _record_privileged(self, issued: Sequence[IssuedSVID]) -> None:
         """Before the certificate leaves: one that is not on record has no rights."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cryptography import x509
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_sdk.spiffe import TrustBundle, TrustDomain
+from authsec_sdk.spire.tainted import PublishedBundle
+from icp_server.store.bundle_rows import X509, find_bundle, load, own_bundle, touch
 from icp_server.store.scope import Scope
-from icp_server.store.tables import bundle_authorities, bundles
-
-_X509 = "x509"
+from icp_server.store.tables import bundle_authorities
 
 
 class SQLBundleStore:
@@ -24,7 +24,13 @@ class SQLBundleStore:
     async def get(self, trust_domain: TrustDomain) -> TrustBundle | None:
         """The bundle of a trust domain."""
         async with self._scope.read() as connection:
-            return await self._load(connection, trust_domain)
+            found = await load(self._scope, connection, trust_domain)
+        return found.bundle if found else None
+
+    async def published(self, trust_domain: TrustDomain) -> PublishedBundle | None:
+        """The bundle of a trust domain with what is tainted and when keys end."""
+        async with self._scope.read() as connection:
+            return await load(self._scope, connection, trust_domain)
 
     async def append_x509(self, certificate_der: bytes) -> TrustBundle:
         """Add an authority to the own bundle."""
@@ -32,16 +38,16 @@ class SQLBundleStore:
         key_id = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest.hex()
 
         async def work(connection: AsyncConnection) -> TrustBundle:
-            bundle_id, made = await self._own_row(connection)
+            bundle_id, made = await own_bundle(self._scope, connection)
             known = self._scope.select(bundle_authorities, bundle_authorities.c.id).where(
                 bundle_authorities.c.bundle_id == bundle_id,
-                bundle_authorities.c.kind == _X509,
+                bundle_authorities.c.kind == X509,
                 bundle_authorities.c.data == certificate_der,
             )
             if (await connection.execute(known)).first() is None:
                 values = {
                     "bundle_id": bundle_id,
-                    "kind": _X509,
+                    "kind": X509,
                     "key_id": key_id,
                     "data": certificate_der,
                     "not_after": int(certificate.not_valid_after_utc.timestamp()),
@@ -49,10 +55,10 @@ class SQLBundleStore:
                 }
                 await connection.execute(self._scope.insert(bundle_authorities, values))
                 if not made:
-                    await self._touch(connection, bundle_id)
-            bundle = await self._load(connection, self._scope.trust_domain)
-            assert bundle is not None, "it was written in this transaction"
-            return bundle
+                    await touch(self._scope, connection, bundle_id)
+            found = await load(self._scope, connection, self._scope.trust_domain)
+            assert found is not None, "it was written in this transaction"
+            return found.bundle
 
         return await self._scope.write(work)
 
@@ -60,11 +66,10 @@ class SQLBundleStore:
         """Remove the own authorities that expired before; the bundle if that changed it. The last one stays."""
 
         async def work(connection: AsyncConnection) -> TrustBundle | None:
-            query = self._scope.select(bundles, bundles.c.id).where(bundles.c.name == self._scope.trust_domain.name)
-            bundle_id = (await connection.execute(query)).scalar()
+            bundle_id = await find_bundle(self._scope, connection, self._scope.trust_domain)
             if bundle_id is None:
                 return None
-            own = (bundle_authorities.c.bundle_id == bundle_id, bundle_authorities.c.kind == _X509)
+            own = (bundle_authorities.c.bundle_id == bundle_id, bundle_authorities.c.kind == X509)
             newest = self._scope.select(bundle_authorities, func.max(bundle_authorities.c.id)).where(*own)
             gone = self._scope.delete(bundle_authorities).where(
                 *own,
@@ -73,39 +78,8 @@ class SQLBundleStore:
             )
             if not (await connection.execute(gone)).rowcount:
                 return None
-            await self._touch(connection, bundle_id)
-            return await self._load(connection, self._scope.trust_domain)
+            await touch(self._scope, connection, bundle_id)
+            found = await load(self._scope, connection, self._scope.trust_domain)
+            return found.bundle if found else None
 
         return await self._scope.write(work)
-
-    async def _own_row(self, connection: AsyncConnection) -> tuple[int, bool]:
-        name = self._scope.trust_domain.name
-        query = self._scope.select(bundles, bundles.c.id).where(bundles.c.name == name)
-        row_id = (await connection.execute(query)).scalar()
-        if row_id is not None:
-            return row_id, False
-        now = self._scope.now()
-        values = {"name": name, "sequence_number": 0, "refresh_hint": 0, "created_at": now, "updated_at": now}
-        made = await connection.execute(self._scope.insert(bundles, values).returning(bundles.c.id))
-        return made.scalar_one(), True
-
-    async def _touch(self, connection: AsyncConnection, bundle_id: int) -> None:
-        changed = self._scope.update(bundles).where(bundles.c.id == bundle_id)
-        await connection.execute(
-            changed.values(sequence_number=bundles.c.sequence_number + 1, updated_at=self._scope.now())
-        )
-
-    async def _load(self, connection: AsyncConnection, trust_domain: TrustDomain) -> TrustBundle | None:
-        row = (await connection.execute(self._scope.select(bundles).where(bundles.c.name == trust_domain.name))).first()
-        if row is None:
-            return None
-        query = self._scope.select(bundle_authorities, bundle_authorities.c.data).where(
-            bundle_authorities.c.bundle_id == row.id, bundle_authorities.c.kind == _X509
-        )
-        ders = (await connection.execute(query.order_by(bundle_authorities.c.id))).scalars()
-        return TrustBundle(
-            trust_domain,
-            x509_authorities=tuple(x509.load_der_x509_certificate(data) for data in ders),
-            sequence_number=row.sequence_number,
-            refresh_hint=timedelta(seconds=row.refresh_hint) if row.refresh_hint else None,
-        )

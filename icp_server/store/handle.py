@@ -5,6 +5,7 @@ from __future__ import annotations
 from authsec_sdk.spiffe import TrustDomain
 from icp_server.ports import Clock
 from icp_server.store.agents import SQLAgentStore
+from icp_server.store.authorities import SQLAuthorityStore
 from icp_server.store.bundles import SQLBundleStore
 from icp_server.store.database import Database
 from icp_server.store.entries import SQLEntryStore
@@ -23,6 +24,7 @@ class SQLStore:
         self.agents = SQLAgentStore(scope)
         self.join_tokens = SQLJoinTokenStore(scope)
         self.bundles = SQLBundleStore(scope)
+        self.authorities = SQLAuthorityStore(scope)
         self.journals = SQLJournalStore(scope)
         self.issuance = SQLIssuanceStore(scope)
 

@@ -32,8 +32,12 @@ from authsec_sdk.spire.wire import bundle_from_wire
 from authsec_sdk.tls import mtls_client_context, tls_client_context
 from icp_server.app import ICPServer
 from icp_server.ca.keys_memory import MemoryKeyManager
-from icp_server.ca.rotator import AuthorityRotator, CASettings
+from icp_server.ca.kinds import CASettings, slot_kinds
+from icp_server.ca.lifecycle import CALifecycle
+from icp_server.ca.rotator import AuthorityRotator
+from icp_server.ca.server_identity import ServerIdentity
 from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
 from icp_server.config.connection_string import parse_connection_string
 from icp_server.config.model import (
     DataStore,
@@ -49,7 +53,9 @@ from icp_server.nodeattestors.registry import node_attestors
 from icp_server.services.agents import AgentService
 from icp_server.services.bundles import BundleService
 from icp_server.services.entries import EntryService
+from icp_server.services.local_authority import LocalAuthorityService
 from icp_server.services.svids import SVIDService
+from icp_server.services.tokens import TokenProfiles, TokenService
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
 from tests.postgres_cluster import Cluster, binary
@@ -91,11 +97,14 @@ class Server:
 
     store: SQLStore
     signer: SVIDSigner
+    token_signer: SVIDTokenSigner
     rotator: AuthorityRotator
     entries: EntryService
     agents: AgentService
     svids: SVIDService
     bundles: BundleService
+    tokens: TokenService
+    authorities: LocalAuthorityService
 
 
 @pytest.fixture
@@ -239,11 +248,26 @@ async def store(database: Database, trust_domain: TrustDomain, clock: MovableClo
 @pytest.fixture
 async def server(store: SQLStore, clock: MovableClock) -> Server:
     signer = SVIDSigner(store.trust_domain, Lifetimes(), clock)
-    rotator = AuthorityRotator(store, MemoryKeyManager(), signer, CASettings(), clock)
+    tokens = SVIDTokenSigner(store.trust_domain, TokenSettings(), clock)
+    kinds = slot_kinds(store, signer, tokens, CASettings(wit=True))
+    rotator = AuthorityRotator(store, MemoryKeyManager(), kinds, clock)
     await rotator.start()
     entries = EntryService(store, clock)
     agents = AgentService(store, signer, node_attestors(JOIN_TOKEN, store, clock), clock)
-    return Server(store, signer, rotator, entries, agents, SVIDService(store, signer, entries), BundleService(store))
+    lifecycle = CALifecycle(rotator, ServerIdentity(store, signer, clock), clock)
+    profiles = TokenProfiles(wit=True)
+    return Server(
+        store,
+        signer,
+        tokens,
+        rotator,
+        entries,
+        agents,
+        SVIDService(store, signer, entries),
+        BundleService(store, profiles),
+        TokenService(tokens, entries, profiles),
+        LocalAuthorityService(store, lifecycle, profiles),
+    )
 
 
 async def show_token(channel: Channel, token: str, csr: bytes) -> types_pb2.X509SVID:

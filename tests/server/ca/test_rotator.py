@@ -11,14 +11,17 @@ import pytest
 from cryptography import x509
 
 from authsec_sdk.spiffe import X509SVID, TrustDomain
-from icp_server.ca.journal import JournalError, decode_journal, encode_journal
+from icp_server.ca.journal import JournalError, decode_journals, encode_journals
 from icp_server.ca.keys import KeyManager
 from icp_server.ca.keys_disk import DiskKeyManager
 from icp_server.ca.keys_memory import MemoryKeyManager
+from icp_server.ca.kinds import CASettings, slot_kinds
 from icp_server.ca.lifecycle import CALifecycle
-from icp_server.ca.rotator import AuthorityRotator, CASettings
+from icp_server.ca.rotator import AuthorityRotator
 from icp_server.ca.server_identity import ServerIdentity
 from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
+from icp_server.domain.authorities import AuthorityKind
 from icp_server.domain.ca_slots import Status
 from icp_server.domain.errors import JournalConflictError, StoreError, Unavailable
 from icp_server.domain.key_type import KeyType
@@ -35,7 +38,9 @@ class CA:
     def __init__(self, store: SQLStore, keys: KeyManager, clock: Any, **settings: Any) -> None:
         self.store, self.clock = store, clock
         self.signer = SVIDSigner(store.trust_domain, Lifetimes(), clock)
-        self.rotator = AuthorityRotator(store, keys, self.signer, CASettings(**settings), clock)
+        self.tokens = SVIDTokenSigner(store.trust_domain, TokenSettings(), clock)
+        kinds = slot_kinds(store, self.signer, self.tokens, CASettings(**settings))
+        self.rotator = AuthorityRotator(store, keys, kinds, clock)
         self.identity = ServerIdentity(store, self.signer, clock)
         self.lifecycle = CALifecycle(self.rotator, self.identity, clock, tick=timedelta(milliseconds=5))
 
@@ -45,7 +50,7 @@ class CA:
 
     @property
     def states(self) -> list[tuple[str, str]]:
-        return [(record.slot, record.status.value) for record in self.rotator.journal.records]
+        return [(record.slot, record.status.value) for record in self.rotator.journal(AuthorityKind.X509).records]
 
     async def published(self) -> set[str]:
         bundle = await self.store.bundles.get(self.store.trust_domain)
@@ -115,7 +120,7 @@ async def test_keys_on_disk_carry_authorities_over_a_restart(store: SQLStore, cl
     await again.rotator.start()
     assert again.active == first.active
     assert again.states == [("A", "active"), ("B", "prepared")]
-    prepared = first.rotator.journal.having(Status.PREPARED)
+    prepared = first.rotator.journal(AuthorityKind.X509).having(Status.PREPARED)
     assert prepared is not None
     clock.forward(hours=8)
     await again.rotator.tick()
@@ -138,7 +143,7 @@ async def test_a_lost_key_is_replaced(store: SQLStore, clock: Any, keys: DiskKey
     await first.rotator.start()
     clock.forward(hours=12)
     await first.rotator.tick()
-    prepared = first.rotator.journal.having(Status.PREPARED)
+    prepared = first.rotator.journal(AuthorityKind.X509).having(Status.PREPARED)
     assert prepared is not None
     keys.generate("x509-CA-A", KeyType.EC_P256)
     again = CA(store, keys, clock)
@@ -170,7 +175,7 @@ async def test_two_servers_on_one_journal_do_not_both_write_it(
         await one.rotator.tick()
     await one.rotator.tick()
     assert one.active == two.active
-    assert one.rotator.journal == two.rotator.journal
+    assert all(one.rotator.journal(kind) == two.rotator.journal(kind) for kind in AuthorityKind)
     assert one.active in await one.published()
 
 
@@ -198,7 +203,7 @@ async def test_pruning_keeps_what_may_still_be_needed(store: SQLStore, clock: An
     clock.forward(days=15)
     await ca.rotator.tick()
     await ca.rotator.prune()
-    records = {record.authority_id for record in ca.rotator.journal.records}
+    records = {record.authority_id for record in ca.rotator.journal(AuthorityKind.X509).records}
     assert first not in records
     assert ca.active in records
 
@@ -221,7 +226,7 @@ async def test_the_servers_own_svid_is_renewed_at_half_life(store: SQLStore, clo
     await ca.lifecycle.start()
     first = ca.identity.holder.x509_context
     assert isinstance(first.svid, X509SVID)
-    assert first.bundles.require(TD).contains_der(ca.signer.authority.record.certificate)
+    assert first.bundles.require(TD).contains_der(ca.signer.authority.record.data)
     clock.forward(minutes=29, seconds=50)  # half of an hour and ten seconds
     assert not await ca.identity.refresh()
     clock.forward(seconds=20)
@@ -229,7 +234,7 @@ async def test_the_servers_own_svid_is_renewed_at_half_life(store: SQLStore, clo
     second = ca.identity.holder.x509_context
     assert second.svid.leaf != first.svid.leaf
     assert second.svid.private_key is not first.svid.private_key
-    second.svid.leaf.verify_directly_issued_by(x509.load_der_x509_certificate(ca.signer.authority.record.certificate))
+    second.svid.leaf.verify_directly_issued_by(x509.load_der_x509_certificate(ca.signer.authority.record.data))
 
 
 async def test_a_new_root_is_published_to_the_listener_without_a_new_svid(store: SQLStore, clock: Any) -> None:
@@ -278,20 +283,24 @@ async def test_a_journal_reads_back(store: SQLStore, clock: Any) -> None:
     await ca.rotator.start()
     clock.forward(hours=12)
     await ca.rotator.tick()
-    assert decode_journal(encode_journal(ca.rotator.journal)) == ca.rotator.journal
-    assert b"PRIVATE" not in encode_journal(ca.rotator.journal)
+    journals = {kind: ca.rotator.journal(kind) for kind in AuthorityKind}
+    assert [len(journal.records) for journal in journals.values()] == [2, 2, 0]
+    assert decode_journals(encode_journals(journals)) == journals
+    assert b"PRIVATE" not in encode_journals(journals)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [b"", b"null", b"[]", b"{}", b'{"version": 1}', b'{"version": 2, "x509": []}', b'{"version": 1, "x509": [1]}',
+    [b"", b"null", b"[]", b"{}", b'{"version": 1}', b'{"version": 2, "x509": []}',
+     b'{"version": 3, "x509": [], "jwt": [], "wit": []}',
+     b'{"version": 1, "x509": [1]}',
      b'{"version": 1, "x509": [{"slot": "C"}]}', b"\xff", b'{"version": 1, "x509": 7}',
      b'{"version": 1, "x509": [{"slot": "A", "authority_id": "zz"}]}'],
 )  # fmt: skip
 async def test_a_malformed_journal_keeps_the_server_from_starting(store: SQLStore, clock: Any, wrong: bytes) -> None:
     """Starting with a new authority would look like a theft to every agent: somebody has to look first."""
     with pytest.raises(JournalError):
-        decode_journal(wrong)
+        decode_journals(wrong)
     await store.journals.create(wrong)
     ca = CA(store, MemoryKeyManager(), clock)
     with pytest.raises(StoreError, match="CA journal"):

@@ -15,8 +15,10 @@ from authsec_sdk.spiffe import X509SVID, SpiffeID, TrustDomain
 from icp_server.ca.authority import SigningAuthority, self_signed
 from icp_server.ca.keys import generate_private_key
 from icp_server.ca.keys_memory import MemoryKeyManager
-from icp_server.ca.rotator import AuthorityRotator, CASettings
+from icp_server.ca.kinds import CASettings, slot_kinds
+from icp_server.ca.rotator import AuthorityRotator
 from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
 from icp_server.domain.ca_slots import AuthorityRecord, Status
 from icp_server.domain.errors import Internal, InvalidArgument, Unavailable
 from icp_server.domain.issued import LeafRequest
@@ -50,7 +52,7 @@ def signer(clock: Any) -> SVIDSigner:
 
 
 def root_of(signer: SVIDSigner) -> x509.Certificate:
-    return x509.load_der_x509_certificate(signer.authority.record.certificate)
+    return x509.load_der_x509_certificate(signer.authority.record.data)
 
 
 @pytest.mark.parametrize("key_type", list(KeyType), ids=lambda key_type: key_type.value)
@@ -213,7 +215,9 @@ def test_a_record_and_another_key_do_not_join(signer: SVIDSigner) -> None:
 async def test_signing_goes_on_while_the_authority_changes(store: SQLStore, clock: Any, requester: Any) -> None:
     """Whatever authority signed, its certificate was in the bundle before."""
     signer = SVIDSigner(TD, Lifetimes(timedelta(seconds=10)), clock)
-    rotator = AuthorityRotator(store, MemoryKeyManager(), signer, CASettings(timedelta(minutes=1)), clock)
+    tokens = SVIDTokenSigner(store.trust_domain, TokenSettings(), clock)
+    kinds = slot_kinds(store, signer, tokens, CASettings(timedelta(minutes=1)))
+    rotator = AuthorityRotator(store, MemoryKeyManager(), kinds, clock)
     await rotator.start()
     issuers = set()
     for _ in range(30):

@@ -16,6 +16,7 @@ from icp_server.grpc_api.bundle import BundleAPI
 from icp_server.grpc_api.gate import Gate
 from icp_server.grpc_api.health import HealthAPI
 from icp_server.grpc_api.interceptor import Interceptor
+from icp_server.grpc_api.limits import RateLimits
 from icp_server.grpc_api.local_peer import LocalPeer
 from icp_server.telemetry import ServerCounters
 
@@ -134,13 +135,16 @@ class FailingBundles:
     async def get(self) -> Any:
         raise self.error
 
+    async def published(self) -> Any:
+        raise self.error
+
 
 async def _serve(path: Any, error: Exception) -> Server:
     counters = ServerCounters(Telemetry())
     bundles: Any = FailingBundles(error)
     gate = Gate(None, None, frozenset())  # type: ignore[arg-type]
     server = Server(
-        [BundleAPI(bundles), HealthAPI(bundles)],
+        [BundleAPI(bundles, RateLimits.configured(attestation=True, signing=True)), HealthAPI(bundles)],
         interceptor=Interceptor(gate, AuditTrail(enabled=True), counters),
         on_accept=lambda peer: LocalPeer.of(peer.socket),
     )

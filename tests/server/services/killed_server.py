@@ -21,8 +21,11 @@ from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from authsec_sdk.spire.entries import RegistrationEntry
 from authsec_sdk.spire.selectors import Selector
 from icp_server.ca.keys_disk import DiskKeyManager
-from icp_server.ca.rotator import AuthorityRotator, CASettings
+from icp_server.ca.kinds import CASettings, slot_kinds
+from icp_server.ca.rotator import AuthorityRotator
 from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
+from icp_server.domain.authorities import AuthorityKind
 from icp_server.domain.errors import InvalidArgument
 from icp_server.domain.key_type import KeyType
 from icp_server.nodeattestors import join_token
@@ -87,7 +90,11 @@ async def rotate(rotator: AuthorityRotator, keys: DiskKeyManager) -> None:
     """Authorities that live for a second and a half: one is prepared or activated all the time."""
     while True:
         await rotator.tick()
-        active = [record.authority_id for record in rotator.journal.records if record.status.value == "active"]
+        active = [
+            record.authority_id
+            for record in rotator.journal(AuthorityKind.X509).records
+            if record.status.value == "active"
+        ]
         promise("active", *active)
         await asyncio.sleep(0.01)
         keys.generate("other", KeyType.EC_P256)
@@ -101,7 +108,17 @@ async def main() -> None:
         keys = DiskKeyManager(Path(key_file))
         from datetime import timedelta
 
-        rotator = AuthorityRotator(store, keys, signer, CASettings(timedelta(seconds=1.5)), clock)
+        rotator = AuthorityRotator(
+            store,
+            keys,
+            slot_kinds(
+                store,
+                signer,
+                SVIDTokenSigner(store.trust_domain, TokenSettings(), clock),
+                CASettings(timedelta(seconds=1.5)),
+            ),
+            clock,
+        )
         await rotator.start()
         entries = EntryService(store, clock)
         attestors = node_attestors({"join_token": join_token.read(Fields((), ""))}, store, clock)

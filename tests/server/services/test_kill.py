@@ -14,8 +14,11 @@ from cryptography import x509
 
 from authsec_sdk.spiffe import TrustDomain
 from icp_server.ca.keys_disk import DiskKeyManager
-from icp_server.ca.rotator import AuthorityRotator, CASettings
+from icp_server.ca.kinds import CASettings, slot_kinds
+from icp_server.ca.rotator import AuthorityRotator
 from icp_server.ca.signer import Lifetimes, SVIDSigner
+from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
+from icp_server.domain.authorities import AuthorityKind
 from icp_server.domain.filters import AgentFilter, EntryFilter
 from icp_server.domain.results import PageRequest
 from icp_server.store.database import Database
@@ -105,7 +108,14 @@ async def test_nothing_is_lost_doubled_or_joined_twice(tmp_path: Path, clock: An
         }
         assert {words[1] for words in promises if words[0] == "active"} <= published
         signer = SVIDSigner(store.trust_domain, Lifetimes(), clock)
-        rotator = AuthorityRotator(store, DiskKeyManager(keys), signer, CASettings(), clock)
+        tokens = SVIDTokenSigner(store.trust_domain, TokenSettings(), clock)
+        kinds = slot_kinds(store, signer, tokens, CASettings())
+        rotator = AuthorityRotator(
+            store,
+            DiskKeyManager(keys),
+            kinds,
+            clock,
+        )
         await rotator.start()
-        assert {record.authority_id for record in rotator.journal.records} <= published
+        assert {record.authority_id for record in rotator.journal(AuthorityKind.X509).records} <= published
         assert [item.name for item in folder.iterdir()] == ["keys.json"]

@@ -93,7 +93,7 @@ async def test_minting(server: Any, requester: Any) -> None:
 
 async def test_the_bundle_is_the_published_one(server: Any) -> None:
     bundle = await server.bundles.get()
-    assert bundle.x509_bundle().contains_der(server.signer.authority.record.certificate)
+    assert bundle.x509_bundle().contains_der(server.signer.authority.record.data)
 
 
 async def test_no_bundle_yet(store: Any) -> None:

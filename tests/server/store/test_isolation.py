@@ -74,7 +74,7 @@ async def test_same_names_in_two_trust_domains_are_two_things(
     server: Any, database: Database, other: SQLStore, clock: Any
 ) -> None:
     store: SQLStore = server.store
-    root = server.signer.authority.record.certificate
+    root = server.signer.authority.record.data
     for each in (store, other):
         await fill(each, clock, root)
 
@@ -121,7 +121,7 @@ async def test_same_names_in_two_trust_domains_are_two_things(
 
 async def test_what_is_the_others_cannot_be_named(server: Any, other: SQLStore, clock: Any) -> None:
     store: SQLStore = server.store
-    await fill(store, clock, server.signer.authority.record.certificate)
+    await fill(store, clock, server.signer.authority.record.data)
     [journal] = [known for known in await store.journals.all() if known.data == b"example.org"]
     agent_id = SpiffeID.from_path(store.trust_domain, "/spire/agent/x509pop/a")
     assert await other.entries.get("same") is None
@@ -148,7 +148,7 @@ async def test_every_statement_names_the_trust_domain(
     """Whatever is asked of a store, its SQL binds the trust domain: a forgotten clause fails here."""
     store: SQLStore = server.store
     statements.clear()
-    await fill(store, clock, server.signer.authority.record.certificate)
+    await fill(store, clock, server.signer.authority.record.data)
     agent_id = SpiffeID.from_path(store.trust_domain, "/spire/agent/x509pop/a")
     sets = [SelectorMatch(frozenset({Selector("unix", "uid:1"), Selector("x", "y")}), match) for match in Match]
     everything = EntryFilter(
