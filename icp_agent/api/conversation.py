@@ -32,8 +32,8 @@ class State(Protocol[R_contra]):
         """Whether SVIDs are worth waiting for."""
         ...
 
-    def take(self, request: R_contra) -> bool:
-        """Note a request; whether it is a good one."""
+    def take(self, request: R_contra) -> None:
+        """Note a request."""
         ...
 
     def updated(self, view: WorkloadView) -> None:

@@ -105,10 +105,6 @@ class SecretStream:
         if request.apart is not None:
             self._apart = request.apart and not self._plain
 
-    def _stale(self, request: Request) -> bool:
-        """Whether the request answers another response than the last; before the first one anything goes."""
-        return bool(self._nonce) and request.nonce != self._nonce
-
     def _wish_for(self, wish: Wish) -> None:
         before, self.wish = self.wants_certificates, wish
         if self.wants_certificates and not before:
@@ -128,14 +124,14 @@ class WholeStream(SecretStream):
     _sent: tuple[Secret, ...] | None = None
     _asked = False
 
-    def take(self, request: WholeRequest) -> bool:
-        """Note a request; False if it is stale and ignored.
+    def take(self, request: WholeRequest) -> None:
+        """Note a request; one that answers another response than the last is ignored.
 
         Raises:
             TooManyNamesError: there are too many names in it.
         """
-        if self._stale(request):
-            return False
+        if self._nonce and request.nonce != self._nonce:
+            return
         self._note(request)
         names = frozenset(name for name in request.names if name)
         _check_number(names)
@@ -143,7 +139,6 @@ class WholeStream(SecretStream):
         if wish != self.wish or not self._asked:
             self._sent, self._asked = None, True
             self._wish_for(wish)
-        return True
 
     def due(self) -> Update | None:
         """What to send now, None if nothing.
@@ -152,7 +147,7 @@ class WholeStream(SecretStream):
             UnknownSecretsError, AllBundlesError: the wish cannot be met.
         """
         selection = self._selected()
-        if selection is None:
+        if selection is None or not self._asked:
             return None
         if selection.unmatched:
             raise UnknownSecretsError(selection.unmatched)
@@ -176,8 +171,8 @@ class DeltaStream(SecretStream):
         self._gone: set[str] = set()
         self._begun = False
 
-    def take(self, request: DeltaRequest) -> bool:
-        """Note a request; False if what it says of a response is stale. What it subscribes to counts in any case.
+    def take(self, request: DeltaRequest) -> None:
+        """Note a request. What it subscribes to counts whichever response it answers: it is said only once.
 
         Raises:
             TooManyNamesError: the stream asks for too many names by now.
@@ -201,7 +196,6 @@ class DeltaStream(SecretStream):
             self._gone.discard(name)
         _check_number(names)
         self._wish_for(Wish(frozenset(names), everything, self._apart))
-        return not request.nonce or not self._stale(request)
 
     def due(self) -> Update | None:
         """What to send now, None if nothing.
@@ -212,11 +206,11 @@ class DeltaStream(SecretStream):
         selection = self._selected()
         if selection is None:
             return None
-        removed = {name for name in self._held if self._over(name, selection)}
+        versions = {secret.name: version_of(secret) for secret in selection.secrets}
+        removed = {name for name in self._held.keys() - versions.keys() if self._wants(name)}
         unknown = selection.unmatched - removed - self._gone
         if unknown:
             raise UnknownSecretsError(unknown)
-        versions = {secret.name: version_of(secret) for secret in selection.secrets}
         changed = [secret for secret in selection.secrets if self._held.get(secret.name) != versions[secret.name]]
         if not changed and not removed:
             return None
@@ -228,9 +222,8 @@ class DeltaStream(SecretStream):
             removed=tuple(sorted(removed)),
         )
 
-    def _over(self, name: str, selection: Selection) -> bool:
-        wanted = self.wish.everything or name in self.wish.names
-        return wanted and all(secret.name != name for secret in selection.secrets)
+    def _wants(self, name: str) -> bool:
+        return self.wish.everything or name in self.wish.names
 
 
 def version_of(secret: Secret) -> str:
