@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from authsec_sdk.workloadapi import JWTSource
 
 ROOT = Path(__file__).resolve().parents[2]
 FRONTEND = "spiffe://example.org/frontend"
-SEND, CHECK, CLIENT, SERVICE, IN_TESTS = re.findall(
+SEND, CHECK, CLIENT, SERVICE, OAUTH, IN_TESTS = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "docs/how-to/jwt.md").read_text(), re.MULTILINE | re.DOTALL
 )
 
@@ -73,3 +74,27 @@ def test_client(fake_workload_api: FakeWorkloadAPI) -> None:
 
 def test_in_tests() -> None:
     exec(IN_TESTS, {})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_oauth(fake_workload_api: FakeWorkloadAPI, spiffe_ca: TestCA, capsys: pytest.CaptureFixture[str]) -> None:
+    """The block as it is, but for the network: an authorization server and a service stand in its place."""
+    fake_workload_api.issue(spiffe_ca, "/frontend")
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(f"{request.url.host} {request.headers.get('authorization')}")
+        return httpx.Response(200, json={"access_token": "t", "token_type": "Bearer", "expires_in": 300})
+
+    class Client(httpx.AsyncClient):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(transport=httpx.MockTransport(answer), **options)
+
+    names: dict[str, Any] = {}
+    exec(OAUTH, names)
+    names["JWTSource"] = lambda: JWTSource(fake_workload_api.address)
+    names["httpx"] = SimpleNamespace(AsyncClient=Client)
+    await names["main"]()
+    assert seen == ["as.example.org None", "orders.example.org Bearer t"]
+    assert capsys.readouterr().out == "200\n"
