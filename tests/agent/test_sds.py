@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,11 +20,13 @@ from icp_agent.api.secret_wire import read_delta, read_whole, secret_message
 from icp_agent.domain.agent_state import DenialReason, Phase
 from icp_agent.domain.secret_streams import MAXIMUM_NAMES
 from icp_agent.domain.secrets import CertificateSecret, SecretNames, SecretSettings, TrustSecret
+from tests.agent.relay import relayed_from_a_dead_process
 
 pytestmark = pytest.mark.anyio
 
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 NOT_YOURS = "workload is not authorized for the requested identities"
+GONE = (Status.UNAUTHENTICATED, "could not verify existence of the original caller")
 WEB = "spiffe://example.org/web"
 
 
@@ -87,8 +90,8 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy(agent, method: str = "StreamSecrets"):
-    async with agent.channel() as channel:
+async def proxy(agent, method: str = "StreamSecrets", *, path: Path | None = None):
+    async with Channel.unix(str(path), max_backoff=0) if path else agent.channel() as channel:
         async with getattr(sds_grpc.SecretDiscoveryServiceStub(channel), method).open(timeout=60) as stream:
             yield Proxy(stream)
 
@@ -410,6 +413,34 @@ class Attestor:
         if self.error is not None:
             raise self.error
         return frozenset({Selector("unix", f"role:{self.role}")})
+
+
+class TestCallersThatAreGone:
+    """The process that connected hands its socket to another one and ends: the other must not be served as it."""
+
+    @pytest.mark.parametrize("method", ["StreamSecrets", "DeltaSecrets"])
+    async def test_from_the_beginning(self, agent, folder, method):
+        async with relayed_from_a_dead_process(agent.config.socket_path, folder / "relay") as path:
+            async with proxy(agent, method, path=path) as stream:
+                await stream.ask(whole("ROOTCA") if method == "StreamSecrets" else delta("ROOTCA"))
+                assert await stream.refused() == GONE
+
+    @pytest.mark.parametrize("change", ["update", "request"])
+    async def test_in_the_middle(self, server, agent, folder, entry, change):
+        died = asyncio.Event()
+        async with relayed_from_a_dead_process(agent.config.socket_path, folder / "relay", dies=died) as path:
+            async with proxy(agent, path=path) as stream:
+                await stream.ask(whole("default"))
+                await stream.told()
+                died.set()
+                await asyncio.sleep(0.2)
+                if change == "update":
+                    server.entries = {"a": entry("a", revision_number=1)}
+                else:
+                    await stream.ask(whole(WEB, response_nonce=stream.nonce))
+                with pytest.raises(GRPCError) as caught:
+                    await stream.told()  # the very next message must not be told any more
+        assert (caught.value.status, caught.value.message) == GONE
 
 
 class TestWhatIsServed:
