@@ -41,7 +41,7 @@ def document_facts(data: bytes, trust_domain: TrustDomain | None) -> Facts:
         keys = document.get("keys")
         listed = keys if isinstance(keys, list) else []
         facts["keys"] = [_key(key) for key in listed]
-        if any(isinstance(key, dict) and key.get("use") in _USES for key in listed) or not listed:
+        if any(isinstance(key, dict) and str(key.get("use")) in _USES for key in listed) or not listed:
             facts["kind"] = "bundle document"
             bundle = parse_bundle_document(trust_domain or _NOBODY, data)
             facts |= (

@@ -59,11 +59,11 @@ def _styled(text: "type[Text]", line: str) -> "Text":
 def _pretty(facts: Facts, indent: str) -> list[str]:
     lines = []
     for key, value in facts.items():
-        label = f"{indent}{key.replace('_', ' ')}"
+        label = f"{indent}{printable(key.replace('_', ' '))}"
         if isinstance(value, dict):
             lines += [label, *_pretty(value, indent + "  ")]
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            if "result" in value[0]:
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            if all(str(item.get("result")) in _STYLES for item in value):
                 lines += [label, *(line for item in value for line in _judged(item, indent + "  "))]
                 continue
             for number, item in enumerate(value, start=1):

@@ -38,6 +38,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _has_algorithm(head: _Parts, _claims: _Parts) -> bool:
+    algorithm = head.get("alg")
+    return isinstance(algorithm, str) and algorithm in ALGORITHMS
+
+
 def _is_id(value: object) -> bool:
     try:
         return isinstance(value, str) and bool(SpiffeID.parse(value).path)
@@ -56,7 +61,7 @@ def _confirms(claims: _Parts) -> bool:
 
 
 _JWT: Final = (
-    _Rule("JWT-SVID 2.1", "alg is one of the standard's nine", lambda head, _: head.get("alg") in ALGORITHMS),
+    _Rule("JWT-SVID 2.1", "alg is one of the standard's nine", _has_algorithm),
     _Rule(
         "JWT-SVID 2.3",
         "typ, where there is one, is JWT or JOSE",
@@ -72,7 +77,7 @@ _JWT: Final = (
     _Rule("JWT-SVID 3.3", "exp says when it ends", lambda _, claims: _is_number(claims.get("exp"))),
 )
 _WIT: Final = (
-    _Rule("WIT-SVID 2", "alg is one of the standard's nine", lambda head, _: head.get("alg") in ALGORITHMS),
+    _Rule("WIT-SVID 2", "alg is one of the standard's nine", _has_algorithm),
     _Rule("WIT-SVID 2", "typ is wit+jwt", lambda head, _: head.get("typ") == "wit+jwt"),
     _Rule("WIT-SVID 2", "kid names the key", lambda head, _: isinstance(head.get("kid"), str) and bool(head["kid"])),
     _Rule("WIT-SVID 3", "sub is the SPIFFE ID of a workload", lambda _, claims: _is_id(claims.get("sub"))),

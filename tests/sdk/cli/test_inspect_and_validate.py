@@ -161,6 +161,12 @@ def test_inspect_wrong_documents(tell: Any, content: bytes, words: str) -> None:
     assert words in facts["verdict"]
 
 
+def test_inspect_a_key_whose_members_have_other_types(tell: Any) -> None:
+    code, facts = tell("inspect", b'{"keys": [{"use": ["jwt-svid"], "kty": {}}]}')
+    assert (code, facts["verdict"]) == (0, "a key set with 0 keys that count (Workload API 6.2.2)")
+    assert facts["keys"][0]["says"].startswith("wrong: the member kty must be a text")
+
+
 def test_inspect_a_jwt_svid_and_never_show_it(tell: Any, ca: TestCA) -> None:
     token = ca.tokens.jwt_token("/a", ["b"])
     code, facts = tell("inspect", token)
@@ -182,6 +188,7 @@ def unsigned(header: dict[str, object], claims: dict[str, object]) -> str:
     ("header", "claims", "clause"),
     [
         ({"alg": "none"}, {}, "JWT-SVID 2.1"),
+        ({"alg": ["ES256"]}, {}, "JWT-SVID 2.1"),
         ({"typ": "at+jwt"}, {}, "JWT-SVID 2.3"),
         ({"jku": "https://x"}, {}, "JWT-SVID 2"),
         ({}, {"sub": "me"}, "JWT-SVID 3.1"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from authsec_sdk.cli.output import printable, show
+from authsec_sdk.cli.output import Facts, printable, show
 from authsec_sdk.testing import TestCA
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,3 +45,22 @@ def test_colour_on_a_terminal_alone(tmp_path: Path, ca: TestCA, capsys: pytest.C
 @pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\r", "\u202e"])
 def test_what_strangers_wrote_is_harmless(text: str) -> None:
     assert printable(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"\x1b]0;name\x07": 1},
+        {"of": [{"result": "\x1b[2J", "rule": "mine"}]},
+        {"of": [{"result": "ok"}, {"other": "\x1b"}]},
+        {"of": [{"result": ["ok"]}]},
+        {"of": [{"a": {"\r": 1}}, 2]},
+        {"of": [[{"\n": "\x1b"}]]},
+    ],
+)
+def test_claims_of_every_shape_are_shown_and_harmless(claim: Facts, capsys: pytest.CaptureFixture[str]) -> None:
+    show({"claims": claim, "verdict": "REFUSED"}, output="pretty")
+    lines = capsys.readouterr().out.removesuffix("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert lines[-1] == "verdict: REFUSED"
+    assert all(line.startswith(("claims", "  ")) for line in lines[:-1])
