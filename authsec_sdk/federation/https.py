@@ -88,7 +88,7 @@ async def _exchange(url: SplitResult, context: ssl.SSLContext, limit: int) -> tu
     except (OSError, EOFError) as error:
         raise UnavailableError(f"{where} hung up without an answer: {error}") from error
     except (http.client.HTTPException, ValueError) as error:
-        raise BundleEndpointError(f"{where} answers no HTTP: {type(error).__name__}: {error}"[:300]) from error
+        raise BundleEndpointError(f"{where} answers no HTTP: {type(error).__name__}: {str(error)[:200]!a}") from error
     else:
         await _part(writer)
         return head, body

@@ -183,6 +183,7 @@ class TestAnswers:
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", BundleEndpointError, "no HTTP"),
             (b"HTTP/1.1 abc OK\r\n\r\n", BundleEndpointError, "no HTTP"),
             (b"SSH-2.0-OpenSSH\r\n\r\n", BundleEndpointError, "no HTTP"),
+            (b"\x1b]0;name\x07HTTP/1.1\r\n\r\n", BundleEndpointError, "no HTTP"),
             (b"HTTP/1.1 200 OK\r\nContent-Le", UnavailableError, "before the end of its headers"),
             (b"", UnavailableError, "before its first byte"),
             (b"HTTP/1.1 302 Found\r\n\r\n", BundleEndpointError, "nowhere"),
@@ -198,8 +199,9 @@ class TestAnswers:
     async def test_others(
         self, site: Make, web: Any, http: Any, get: Any, answer: bytes, error: type[Exception], text: str
     ) -> None:
-        with pytest.raises(error, match=text):
+        with pytest.raises(error, match=text) as caught:
             await get(site(web.server(), http.always(answer)).url)
+        assert str(caught.value).isprintable()  # it goes to logs and terminals
 
     async def test_redirects_can_be_forbidden(self, site: Make, web: Any, http: Any, get: Any) -> None:
         here = site(web.server(), http.always(http.reply(b"", "302 Found", "Location: /there")))
