@@ -6,10 +6,19 @@ from typing import Final
 
 from authsec_sdk.authz import authorize_id
 from authsec_sdk.errors import ConfigurationError, InvalidBundleError, UnavailableError
-from authsec_sdk.federation.endpoint import BundleEndpoint, SpiffeProfile, WebProfile, by_trust_domain
+from authsec_sdk.federation.endpoint import BundleEndpoint, OIDCProfile, SpiffeProfile, WebProfile, by_trust_domain
 from authsec_sdk.federation.errors import BundleEndpointError
 from authsec_sdk.federation.https import TIMEOUT, https_get
-from authsec_sdk.spiffe import BundleSet, TrustBundle, X509Bundle, X509Context, X509ContextHolder, parse_bundle_document
+from authsec_sdk.federation.oidc import keys_url
+from authsec_sdk.spiffe import (
+    BundleSet,
+    TrustBundle,
+    X509Bundle,
+    X509Context,
+    X509ContextHolder,
+    parse_bundle_document,
+    parse_jwt_key_set,
+)
 from authsec_sdk.spiffe.authority_owner import check_authority_owners
 from authsec_sdk.tls import SpiffeSSLContext, tls_client_context
 from authsec_sdk.workloadapi.errand import Errand
@@ -84,13 +93,13 @@ class Fetcher:
         """
         endpoint = self._endpoint
         try:
-            data = await https_get(
-                endpoint.url,
-                self._context(trust),
-                limit=self._limit,
-                timeout=self._timeout,
-                redirects=endpoint.redirects,
-            )
+            data = await self._get(endpoint.url, trust)
+            if isinstance(endpoint.profile, OIDCProfile):
+                keys = await self._get(keys_url(endpoint.profile.issuer, data), trust)
+                return TrustBundle(
+                    endpoint.trust_domain,
+                    jwt_authorities=parse_jwt_key_set(endpoint.trust_domain, keys).authorities,
+                )
         except BundleEndpointError as error:
             if isinstance(endpoint.profile, WebProfile) and isinstance(error.__cause__, ssl.SSLCertVerificationError):
                 raise BundleEndpointError(
@@ -106,6 +115,15 @@ class Fetcher:
             )
         _logger.debug("fetched a bundle trust_domain=%s url=%s", endpoint.trust_domain, endpoint.url)
         return bundle
+
+    async def _get(self, url: str, trust: TrustBundle | None) -> bytes:
+        return await https_get(
+            url,
+            self._context(trust),
+            limit=self._limit,
+            timeout=self._timeout,
+            redirects=self._endpoint.redirects,
+        )
 
     def _context(self, trust: TrustBundle | None) -> ssl.SSLContext:
         profile = self._endpoint.profile
@@ -132,5 +150,6 @@ def _web_context(profile: WebProfile) -> ssl.SSLContext:
             context = ssl.create_default_context(cafile=profile.ca_file)
     except OSError as error:  # ssl.SSLError is one
         raise ConfigurationError(f"the authorities in {profile.ca_file} cannot be read: {error}") from error
+    context.hostname_checks_common_name = False  # RFC 9525 section 2: a common name names no host
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -79,6 +79,7 @@ class Settings:
         inner.check_hostname = False
         inner.verify_mode = role.verify_mode
         inner.check_hostname = role.checks_hostname
+        inner.hostname_checks_common_name = False  # RFC 9525 section 2: a common name names no host
         inner.options = self.options & ~ssl.Options.OP_NO_TICKET if self.resumption else self.options
         inner.verify_flags = self.verify_flags
         inner.minimum_version = self.minimum_version

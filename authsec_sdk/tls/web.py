@@ -140,13 +140,15 @@ class WebCertificate:
         try:
             certificates = tuple(x509.load_pem_x509_certificates(_bounded(certificate_file)))
             key = load_pem_private_key(_bounded(key_file), self._password)
+            belong = _public(key.public_key()) == _public(certificates[0].public_key())
         except Exception as error:  # noqa: BLE001 - whatever a parser raises, its frames hold the key's text
             problem = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
         if problem:
+            del key
             raise ConfigurationError(
                 f"the web certificate {certificate_file} with {key_file} cannot be read: {problem}"
             )
-        if _public(key.public_key()) != _public(certificates[0].public_key()):
+        if not belong:
             del key
             raise ConfigurationError(f"the key in {key_file} does not belong to the certificate in {certificate_file}")
         return WebIdentity(f"web certificate {certificate_file}", certificates, key)

@@ -117,6 +117,14 @@ def test_a_wrong_host_name_is_refused(pair, shake):
     assert client.rejections == len(told) == 1
 
 
+def test_a_common_name_names_no_host(pair, shake, web):
+    server, client = pair
+    key = new_key()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"pass"))
+    web.write(web._issue(key, "api.example").public_bytes(Encoding.PEM), pem)
+    assert "Hostname mismatch" in str(shake(server, client, server_hostname="api.example").client_error)
+
+
 def test_without_a_host_name_no_connection_begins(pair):
     _, client = pair
     for missing in (None, ""):
@@ -292,6 +300,17 @@ def test_a_broken_file_leaves_the_last_good_one(pair, shake, web, broken, caplog
     assert presented(server, client, shake) == before
     certificate, _ = web.lay()
     assert presented(server, client, shake) == serial(certificate)
+
+
+def test_a_certificate_with_a_key_of_a_kind_unknown_leaves_the_last_good_one(pair, shake, web):
+    server, client = pair
+    before = presented(server, client, shake)
+    certificate, key = web.pair()
+    der = x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
+    ec_key = bytes.fromhex("06072a8648ce3d0201")
+    assert ec_key in der
+    web.write(ssl.DER_cert_to_PEM_cert(der.replace(ec_key, ec_key[:-1] + b"\x7f")).encode(), key)
+    assert presented(server, client, shake) == before
 
 
 def test_a_mounted_folder_that_is_swapped(web, world, shake):
