@@ -36,6 +36,7 @@ __all__ = [
     "drain_due",
     "end_connection",
     "end_connections",
+    "hand_on",
     "peer_spiffe_id",
 ]
 
@@ -56,7 +57,7 @@ _OPEN: Final = frozenset(
 class HandshakeGate:
     """Stands where OpenSSL's object would, until the peer is accepted; for ever, if it is refused."""
 
-    __slots__ = ("_begun", "_generation", "_owner", "_raw", "_refusal", "_verifier")
+    __slots__ = ("_begun", "_generation", "_owner", "_raw", "_rechecks", "_refusal", "_verifier")
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class HandshakeGate:
         self._generation = generation
         self._verifier = verifier
         self._begun = time.monotonic()
+        self._rechecks = verifier.rechecks
         self._refusal: _Refusal | None = None
 
     def do_handshake(self) -> None:
@@ -95,7 +97,7 @@ class HandshakeGate:
         verifier = self._verifier
         rechecks = verifier.rechecks
         try:
-            proof = verifier.verify(raw, self._generation, self._begun)
+            proof = verifier.verify(raw, self._generation, self._begun, rechecked=rechecks != self._rechecks)
         except PeerVerificationError as refusal:
             self._refusal = _bare(refusal)
             raise
@@ -108,7 +110,7 @@ class HandshakeGate:
             owner._peer_spiffe_id = peer = None if proof is None else proof.peer
             if owner._sslobj is self:  # else it was ended or closed meanwhile, and stays so
                 plain = self._generation.sessions is None and not verifier.bounds_lifetime
-                owner._sslobj = raw if plain else verifier.guarded(raw, owner, self._generation)
+                hand_on(owner, raw if plain else verifier.guarded(raw, owner, self._generation))
                 if verifier.rechecks != rechecks:  # it may have passed over this one
                     verifier.recheck()
                 verifier.accepted(peer, self._generation, self._begun)
@@ -155,6 +157,7 @@ class HandshakeGate:
         self._raw.context = generation.context_for_connection()
         self._generation = generation
         self._verifier = context._verifier
+        self._rechecks = self._verifier.rechecks
         owner = self._owner()
         if owner is not None:
             owner._begin(context, generation)
@@ -227,13 +230,20 @@ class _Ended:
 _NOT_CONNECTED: Final = _Ended("connect() has failed: nothing is sent without TLS; connect again or close")
 
 
+def hand_on(owner: Any, through: object) -> None:
+    """Let a connection work through something else from now on, unless another thread ends it at this very moment."""
+    before, owner._sslobj = owner._sslobj, through
+    if owner._generation is None:  # which whoever ends a connection says first
+        owner._sslobj = before if isinstance(before, _Ended) else _Ended("this connection was ended meanwhile")
+
+
 def end_connection(owner: Any, text: str) -> None:
     """End one connection: any further use raises `text`, and a thread that waits in a blocking socket is woken.
 
     No TLS goodbye is sent.
     """
-    owner._sslobj = _Ended(text)
     owner._generation = None
+    owner._sslobj = _Ended(text)
     if isinstance(owner, socket.socket):
         with contextlib.suppress(OSError):  # it may be closed, or never have been connected
             socket.socket.shutdown(owner, socket.SHUT_RDWR)
@@ -247,8 +257,8 @@ def end_connections(generation: Generation, text: str) -> int:
     ended = 0
     for owner in generation.connections():
         if owner._generation is generation and owner._sslobj is not None:
-            owner._sslobj = _Ended(text)
             owner._generation = None
+            owner._sslobj = _Ended(text)
             ended += 1
     return ended
 

@@ -112,12 +112,12 @@ class PeerVerifier:
         """How many peers were refused so far."""
         return self._rejections
 
-    def verify(self, raw: RawTLS, generation: Generation, begun: float) -> Proof | None:
+    def verify(self, raw: RawTLS, generation: Generation, begun: float, *, rechecked: bool = False) -> Proof | None:
         """Return who a peer is whose handshake OpenSSL has just completed; None if it was not asked or gave no ID.
 
         Judged by the bundles the handshake began with, since both sides cannot rotate at the same instant; and by the
         newest ones too if it took long, so that nobody keeps a removed root alive by not finishing, or if live
-        connections are rechecked anyway.
+        connections are rechecked anyway, or were (`rechecked`) since it began.
 
         Raises:
             PeerVerificationError: it is refused, or anything at all went wrong in judging it.
@@ -139,7 +139,7 @@ class PeerVerifier:
                 if proof is not None:
                     if generation.leaves is not None:
                         generation.leaves.remember(proof)
-                    if self._live.recheck or time.monotonic() - begun > self._handshake_age:
+                    if rechecked or self._live.recheck or time.monotonic() - begun > self._handshake_age:
                         still_proves(proof, self._generations.newest_bundles(), time.time())
             elif self._role.peer is PeerCertificate.UNVERIFIED:
                 proof = Proof(x509_svid_id(_leaf(raw)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from authsec_sdk.spiffe import BundleSet, X509Bundle
+from authsec_sdk.tls.connection import hand_on
 from authsec_sdk.tls.proof import Proof, check_dates, prove_leaf, still_proves
 
 __all__ = ["ProvenLeaves", "Sessions", "TicketWait"]
@@ -102,7 +103,7 @@ class TicketWait:
         if kept or self._reads >= _READS_WAITED:
             owner = self._owner()
             if owner is not None and owner._sslobj is self:
-                owner._sslobj = self._next
+                hand_on(owner, self._next)
         return data
 
     def write(self, data: Any, /) -> int:

@@ -28,6 +28,7 @@ from authsec_sdk.tls import (
     tls_server_context,
     unsafe_bootstrap_client_context,
 )
+from authsec_sdk.tls.connection import end_connection, hand_on
 from authsec_sdk.tls.live import Lifetime
 
 RECHECKED = LiveChecks(recheck=True)
@@ -175,6 +176,39 @@ def test_a_handshake_under_way_is_judged_by_the_newest_too(world, begin):
     handshake = begin(world.server(live=RECHECKED), world.client())
     remove_root(world)
     assert "does not lead to an authority" in str(handshake.finish().server_error)
+
+
+def test_a_recheck_that_passed_over_a_handshake_under_way_reaches_it_at_its_end(world, begin, policy):
+    authorizer, denied = policy
+    server = world.server(authorizer)
+    handshake = begin(server, world.client())
+    remove_root(world)
+    assert server.recheck() == 0
+    pipe = handshake.finish()
+    assert "does not lead to an authority" in str(pipe.server_error)
+    handshake = begin(server, world.client())
+    denied.add(CLIENT)
+    assert server.recheck() == 0
+    assert isinstance(handshake.finish().server_error.reason, PeerNotAuthorizedError)
+
+
+class InterruptedConnection:
+    """A connection that another thread ends at the very moment at which this one lets it work through something."""
+
+    def __init__(self):
+        self.__dict__.update(_sslobj="the gate", _generation=object())
+
+    def __setattr__(self, name, value):
+        if value == "OpenSSL's object":
+            end_connection(self, "ended by another thread")
+        self.__dict__[name] = value
+
+
+def test_a_connection_ended_while_it_opens_stays_ended():
+    connection = InterruptedConnection()
+    hand_on(connection, "OpenSSL's object")
+    with pytest.raises(ConnectionEndedError):
+        connection._sslobj.read(1)
 
 
 def test_a_recheck_between_verdict_and_first_byte_is_not_missed(world, begin, policy):
