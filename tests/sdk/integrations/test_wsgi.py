@@ -171,6 +171,16 @@ def test_a_spelling_that_becomes_one_with_the_header_is_refused(world: Any, name
             assert call(headers) == 403
 
 
+def test_a_name_with_underscores_does_not_become_one_with_the_real_header(world: Any) -> None:
+    def tenant(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ.get("HTTP_X_TENANT", "none").encode()]
+
+    with running(world, tenant) as url, client_of(world, url) as client:
+        forged, real = ("X_Tenant", "forged"), ("X-Tenant", "real")
+        assert [client.get("/", headers=headers).text for headers in ([forged], [forged, real])] == ["none", "real"]
+
+
 def test_two_headers_are_refused(world: Any) -> None:
     with fronted(world) as call:
         assert call([("x-forwarded-client-cert", SAID), ("X-Forwarded-Client-Cert", SAID)]) == 403
