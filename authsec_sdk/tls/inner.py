@@ -1,8 +1,8 @@
 """Inner contexts: how one is made of identity, authorities and settings, and shared by all who need the very same.
 
 An inner context knows no policy, so contexts of one source with different authorizers may use the same one: it takes
-20 KiB and 3 KiB more for each authority, and a millisecond to make at each rotation. Where sessions are resumed each
-has its own, since whoever shares an inner context shares its tickets.
+20 KiB and 3 to 7 KiB more for each authority, and a millisecond to make at each rotation. Where sessions are resumed
+each has its own, since whoever shares an inner context shares its tickets.
 """
 
 from __future__ import annotations
