@@ -22,8 +22,7 @@ from icp_agent.files import read_bounded
 from icp_agent.identities import Identities, StatusBoard
 from icp_agent.node_attestation import NodeAttestation
 from icp_agent.node_svid import NodeSVID
-from icp_agent.nodeattestors.registry import NODE_ATTESTORS
-from icp_agent.ports import DeniedByServerError, WorkloadAttestor
+from icp_agent.ports import DeniedByServerError, NodeParts, WorkloadAttestor
 from icp_agent.server_client import BootstrapClient, ServerAddress, ServerClient
 from icp_agent.storage import AgentStorage
 from icp_agent.syncer import Syncer
@@ -60,7 +59,7 @@ class Agent:
         )
         self._address = ServerAddress(config.server_address, config.server_port, config.trust_domain)
         self._attestation = NodeAttestation(
-            NODE_ATTESTORS[config.node_attestor](self._join_token),
+            config.node_attestor(NodeParts(config.trust_domain, self._join_token)),
             config.trust,
             config.trust_domain,
             lambda trusted: BootstrapClient.connect(self._address, trusted),
@@ -99,11 +98,18 @@ class Agent:
         """Attested or about to be, for ever: a denial ends one life and begins the next."""
         if attested:
             self._take_up()
+        evicted = False
         while True:
             if self._node.svid is None:
-                await self._attestation.until_attested()
+                await self._attestation.until_attested(self._withdraw if evicted else lambda: None)
             denial = await self._work()
-            await self._begin_anew(denial)
+            evicted = denial.reason.event is Event.FORGOTTEN and self._node.reattestable
+            await self._begin_anew(Event.EXPIRED if evicted else denial.reason.event, denial)
+
+    def _withdraw(self) -> None:
+        """The server has forgotten this agent, and refuses to have it back."""
+        self.board.happened(Event.FORGOTTEN, problem=self.board.status.problem)
+        self.identities.clear()
 
     def _take_up(self) -> None:
         svid = self._node.svid
@@ -126,7 +132,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._post_status(client), name="agent status")
-                tasks.create_task(self._node.keep_fresh(client, client.reconnect), name="agent renewal")
+                tasks.create_task(self._keep_fresh(client), name="agent renewal")
                 tasks.create_task(syncer.run(), name="agent sync")
         except* DeniedByServerError as errors:
             denial = errors.exceptions[0]
@@ -134,6 +140,14 @@ class Agent:
             await client.close()
         assert isinstance(denial, DeniedByServerError)
         return denial
+
+    async def _keep_fresh(self, client: ServerClient) -> Never:
+        async def attest_again() -> None:
+            with client.replacing_svid():
+                await self._attestation.again()
+                await client.reconnect()
+
+        await self._node.keep_fresh(client, attest_again, client.reconnect)
 
     async def _post_status(self, client: ServerClient) -> None:
         try:
@@ -143,8 +157,7 @@ class Agent:
         except SpiffeError as error:
             logger.warning("Unable to post the agent's status error=%r", str(error))
 
-    async def _begin_anew(self, denial: DeniedByServerError) -> None:
-        event = denial.reason.event
+    async def _begin_anew(self, event: Event, denial: DeniedByServerError) -> None:
         if event is Event.BANNED:
             logger.error("Agent is banned: removing SVID and shutting down all workload streams error=%s", denial)
         elif event is Event.FORGOTTEN:
@@ -153,7 +166,8 @@ class Agent:
             logger.error("Agent SVID can no longer be used: attesting again error=%s", denial)
         self.board.happened(event, problem=str(denial))
         if event is not Event.EXPIRED:
-            # Not ours to hand out any more. An expired agent keeps what it has: it may yet be welcome.
+            # Not ours to hand out any more. An agent that expired, or that was evicted and may attest at will, keeps
+            # what it has: it may yet be welcome.
             self.identities.clear()
         await self._node.forget()
 

@@ -16,7 +16,7 @@ from icp_agent.domain.sync_plan import next_pause
 from icp_agent.identities import StatusBoard
 from icp_agent.keys import PrivateKey, generate_key, signing_request
 from icp_agent.node_svid import NodeSVID, keep_on_disk
-from icp_agent.ports import AttestationAPI, NodeAttestor
+from icp_agent.ports import AttestationAPI, DeniedByServerError, NodeAttestor, RefusedByServerError
 from icp_agent.storage import AgentStorage
 from icp_agent.threads import in_thread
 
@@ -52,8 +52,19 @@ class NodeAttestation:
         self._board = board
         self._key: PrivateKey | None = None
 
-    async def until_attested(self) -> None:
-        """Try until it works, at ever longer intervals up to a minute. Only being cancelled ends it otherwise."""
+    async def again(self) -> None:
+        """Attest once more, for a new SVID: how a node that may attest as often as it likes renews.
+
+        Raises:
+            SpiffeError, OSError: it did not work; the SVID there is stays as it is.
+        """
+        await self._attest()
+
+    async def until_attested(self, refused: Callable[[], None] = lambda: None) -> None:
+        """Try until it works, at ever longer intervals up to a minute. Only being cancelled ends it otherwise.
+
+        `refused` is called each time that the server's answer is no.
+        """
         failures = 0
         logger.info("SVID is not found. Starting node attestation trust_domain_id=%s", self._trust_domain.id)
         while True:
@@ -62,6 +73,8 @@ class NodeAttestation:
                 await self._attest()
             except (SpiffeError, OSError) as error:
                 failures += 1
+                if isinstance(error, RefusedByServerError | DeniedByServerError):
+                    refused()
                 self._report(error)
             else:
                 return
@@ -72,10 +85,10 @@ class NodeAttestation:
         # A bundle the server once gave beats the bootstrap one, which may be older or no more than a promise.
         stored = self._node.bundle
         trusted = stored.x509_bundle() if stored is not None else await self._bootstrap()
-        attestation = await self._attestor.begin()
-        key = await self._pending_key()
-        async with self._connect(trusted) as server:
-            attested = await server.attest(self._attestor.name, attestation, signing_request(key))
+        async with self._attestor.begin() as attestation:
+            key = await self._pending_key()
+            async with self._connect(trusted) as server:
+                attested = await server.attest(self._attestor.name, attestation, signing_request(key))
         await self._node.attested(attested.svid, key, attested.bundle, again=attested.reattestable)
         self._key = None
         await keep_on_disk(self._storage.forget_pending_key)

@@ -1,4 +1,4 @@
-"""The agent's own SVID: kept on disk, shown to the server, renewed at half its life."""
+"""The agent's own SVID: kept on disk, shown to the server, renewed at half its life, or attested for anew."""
 
 import asyncio
 import logging
@@ -19,9 +19,7 @@ from icp_agent.keys import PrivateKey, generate_key, signing_request, svid_of
 from icp_agent.ports import (
     DeniedByServerError,
     MalformedAnswerError,
-    RefusedByServerError,
     ServerAPI,
-    ServerUnavailableError,
 )
 from icp_agent.storage import AgentStorage, StorageError, StoredSVID
 from icp_agent.threads import in_thread
@@ -67,6 +65,11 @@ class NodeSVID:
         """The trust bundle the server gave last, if it ever gave one."""
         return self._bundle
 
+    @property
+    def reattestable(self) -> bool:
+        """Whether the node may attest as often as it likes, as the server said when it last did."""
+        return self._stored is not None and self._stored.reattestable
+
     async def load(self) -> bool:
         """Take up what an earlier run left; whether there is an SVID that has not expired.
 
@@ -111,8 +114,15 @@ class NodeSVID:
         self.holder = X509ContextHolder()
         await keep_on_disk(self._storage.forget_svid)
 
-    async def keep_fresh(self, server: ServerAPI, on_renewed: Callable[[], Awaitable[None]]) -> Never:
+    async def keep_fresh(
+        self,
+        server: ServerAPI,
+        attest_again: Callable[[], Awaitable[None]],
+        on_renewed: Callable[[], Awaitable[None]],
+    ) -> Never:
         """Renew at half-life for ever; `on_renewed` makes connections use the new SVID.
+
+        Where the node is reattestable, the server refuses to renew: `attest_again` takes the place of both.
 
         Raises:
             DeniedByServerError: the server denies the agent, or the SVID expired before it could be renewed.
@@ -125,10 +135,15 @@ class NodeSVID:
                 raise DeniedByServerError(DenialReason.AGENT_EXPIRED, "the agent's own SVID expired")
             if now >= not_before and self._due(svid, now):
                 try:
-                    await self._renew(server, svid)
-                    await on_renewed()
+                    if self.reattestable:
+                        await attest_again()
+                    else:
+                        await self._renew(server, svid)
+                        await on_renewed()
                     failures = 0
-                except (RefusedByServerError, ServerUnavailableError) as error:
+                except DeniedByServerError:
+                    raise
+                except (SpiffeError, OSError) as error:
                     failures += 1
                     not_before = self._clock() + next_pause(_CHECK_EVERY, failures, _random.uniform(-1, 1))
                     logger.error(  # noqa: TRY400 - expected

@@ -1,10 +1,12 @@
 """What the agent needs of the outside: a server to ask, ways to prove what its node is and what a workload is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from authsec_sdk.errors import OperatorError, UnavailableError
+from authsec_sdk.hcl import Fields
 from authsec_sdk.spiffe import TrustBundle, TrustDomain
 from authsec_sdk.spire.entries import AuthorizedEntry
 from authsec_sdk.spire.selectors import Selector
@@ -55,13 +57,28 @@ class NodeAttestor(Protocol):
         """As a configuration and the server name it."""
         ...
 
-    async def begin(self) -> NodeAttestation:
-        """Start an attempt.
+    def begin(self) -> AbstractAsyncContextManager[NodeAttestation]:
+        """Start an attempt, which lasts as long as the context.
 
-        Raises:
+        Raises, when entered:
             OperatorError: what the proof is made of is missing; the text says what to do.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParts:
+    """What the agent has for a node attestor beside the attestor's own settings."""
+
+    trust_domain: TrustDomain
+    read_join_token: Callable[[], str]
+
+
+MakeNodeAttestor: TypeAlias = Callable[[NodeParts], NodeAttestor]
+"""Makes a configured attestor. Equal for equal settings, as a frozen dataclass with `__call__` is."""
+
+ReadNodeAttestor: TypeAlias = Callable[[Fields], MakeNodeAttestor]
+"""Reads an attestor's `plugin_data`, every key of it. Raises ConfigurationError. What an entry point names."""
 
 
 class DeniedByServerError(OperatorError):

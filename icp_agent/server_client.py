@@ -2,8 +2,8 @@
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Self, TypeAlias
 
@@ -36,12 +36,15 @@ from authsec_sdk.spire.wire import (
     svid_from_wire,
 )
 from authsec_sdk.tls import mtls_client_context, tls_client_context, unsafe_bootstrap_client_context
+from icp_agent.domain.agent_state import DenialReason
 from icp_agent.domain.sync_plan import merged_entries, stale_entries
 from icp_agent.ports import (
     Attested,
+    DeniedByServerError,
     MalformedAnswerError,
     NodeAttestation,
     RefusedByServerError,
+    ServerUnavailableError,
     SigningRefusal,
     SigningRequest,
 )
@@ -147,6 +150,16 @@ class ServerClient:
         authorizer = authorize_id(server_id(address.trust_domain))
         self._context = mtls_client_context(source, authorizer, alpn=("h2",))
         self._line = _Line(address.channel(self._context))
+        self._replacing = False
+
+    @contextmanager
+    def replacing_svid(self) -> Iterator[None]:
+        """While open, a denial proves nothing: the server forgets the old SVID before the new one is here."""
+        self._replacing = True
+        try:
+            yield
+        finally:
+            self._replacing = False
 
     async def reconnect(self) -> None:
         """Let calls under way end on their connection and begin the next ones on another."""
@@ -214,6 +227,10 @@ class ServerClient:
         line.calls += 1
         try:
             yield line.channel
+        except DeniedByServerError as error:
+            if error.reason is DenialReason.AGENT_NOT_ACTIVE and (self._replacing or line.retired):
+                raise ServerUnavailableError(f"the agent's SVID was replaced during the call: {error}") from error
+            raise
         finally:
             line.calls -= 1
             if line.retired and not line.calls:

@@ -417,7 +417,9 @@ class NodeAttestor(Protocol):
 
 
 MakeNodeAttestor: TypeAlias = Callable[[Store, Clock], NodeAttestor]
-"""Makes a configured attestor when the server starts; reads its files. Raises ConfigurationError."""
+"""Makes a configured attestor when the server starts; reads its files. Raises ConfigurationError.
+
+Equal for equal settings, as a frozen dataclass with ``__call__`` is."""
 
 ReadNodeAttestor: TypeAlias = Callable[[Fields], MakeNodeAttestor]
 """Reads an attestor's ``plugin_data``, every key of it. Raises ConfigurationError. What an entry point names."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from authsec_sdk.hcl import Body, Fields, load
 from icp_agent.config.settings import UnixAttestorSettings
 from icp_agent.nodeattestors.registry import LATER as LATER_NODE_ATTESTORS
-from icp_agent.nodeattestors.registry import NODE_ATTESTORS
+from icp_agent.nodeattestors.registry import known_attestors
+from icp_agent.ports import MakeNodeAttestor
 from icp_agent.workloadattestors.registry import LATER as LATER_WORKLOAD_ATTESTORS
 from icp_agent.workloadattestors.registry import WORKLOAD_ATTESTORS
 
@@ -19,7 +20,7 @@ class Plugins:
     """What the section chooses. `keys_directory` None: keys in memory alone."""
 
     keys_directory: Path | None
-    node_attestor: str
+    node_attestor: MakeNodeAttestor
     unix: UnixAttestorSettings
 
 
@@ -31,17 +32,19 @@ def read_plugins(section: Fields) -> Plugins:
     """
     with section:
         key_managers = _enabled(section, "KeyManager", _KEY_MANAGERS, frozenset())
-        node_attestors = _enabled(section, "NodeAttestor", frozenset(NODE_ATTESTORS), LATER_NODE_ATTESTORS)
+        attestors = known_attestors()
+        later = LATER_NODE_ATTESTORS - attestors.keys()
+        node_attestors = _enabled(section, "NodeAttestor", frozenset(attestors), later)
         workload = _enabled(section, "WorkloadAttestor", frozenset(WORKLOAD_ATTESTORS), LATER_WORKLOAD_ATTESTORS)
         _enabled(section, "SVIDStore", frozenset(), _LATER_STORES)
     key_manager, keys = _one(section, "KeyManager", key_managers)
     directory = _key_manager(key_manager, keys)
     attestor, data = _one(section, "NodeAttestor", node_attestors)
-    data.finish()
+    node_attestor = attestors[attestor](data)
     if not workload:
         raise section.error("plugins: at least one WorkloadAttestor must be configured")
     unix = _unix(workload["unix"])
-    return Plugins(directory, attestor, unix)
+    return Plugins(directory, node_attestor, unix)
 
 
 _KEY_MANAGERS = frozenset({"disk", "memory"})

@@ -7,6 +7,7 @@ from typing import Final
 from authsec_sdk.spiffe import TrustDomain
 from icp_agent.bootstrap import BootstrapTrust
 from icp_agent.domain.secrets import SecretSettings
+from icp_agent.ports import MakeNodeAttestor
 from icp_agent.syncer import SyncSettings
 
 DEFAULT_SOCKET: Final = Path("/tmp/spire-agent/public/api.sock")  # noqa: S108 - upstream's, clients look there
@@ -56,7 +57,7 @@ class AgentConfig:
     trust: BootstrapTrust
     data_dir: Path
     keys_directory: Path | None
-    node_attestor: str
+    node_attestor: MakeNodeAttestor
     unix: UnixAttestorSettings
     socket_path: Path | None = DEFAULT_SOCKET
     workload_api: bool = True

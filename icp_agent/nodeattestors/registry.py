@@ -1,20 +1,28 @@
-"""The node attestors there are, by the name a configuration gives them."""
+"""The node attestors there are, by the name a configuration gives them: one line each, and those of other packages.
 
-from collections.abc import Callable, Mapping
+Another package adds its own by an entry point of the group `icp_agent.node_attestors`, which names a function like the
+`read` of the modules here. It cannot take the name of one that is built in.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
+from typing import Final, cast
 
-from authsec_sdk.spire.reserved_ids import JOIN_TOKEN
-from icp_agent.nodeattestors.join_token import JoinTokenAttestor
-from icp_agent.ports import NodeAttestor
+from authsec_sdk.hcl import Fields
+from icp_agent.nodeattestors import join_token, x509pop
+from icp_agent.ports import MakeNodeAttestor, ReadNodeAttestor
 
-NODE_ATTESTORS: Mapping[str, Callable[[Callable[[], str]], NodeAttestor]] = MappingProxyType(
+GROUP: Final = "icp_agent.node_attestors"
+
+BUILT_IN: Final[Mapping[str, ReadNodeAttestor]] = MappingProxyType(
     {
-        JOIN_TOKEN: JoinTokenAttestor,
+        join_token.NAME: join_token.read,
+        x509pop.NAME: x509pop.read,
     }
 )
-"""Each is made with what reads the join token, which is the only thing any of them needs so far."""
 
-LATER: frozenset[str] = frozenset(
+LATER: Final[frozenset[str]] = frozenset(
     {
         "aws_iid",
         "azure_imds",
@@ -24,7 +32,23 @@ LATER: frozenset[str] = frozenset(
         "k8s_psat",
         "sshpop",
         "tpm_devid",
-        "x509pop",
     }
 )
 """Attestors of SPIRE that are not built yet."""
+
+
+def known_attestors() -> Mapping[str, ReadNodeAttestor]:
+    """What a configuration may name. Code of other packages is loaded when a configuration names it."""
+    found = {point.name: _loaded_later(point) for point in entry_points(group=GROUP)}
+    return MappingProxyType({**found, **BUILT_IN})
+
+
+def _loaded_later(point: EntryPoint) -> ReadNodeAttestor:
+    def read(data: Fields) -> MakeNodeAttestor:
+        try:
+            reader = cast("ReadNodeAttestor", point.load())
+        except Exception as error:
+            raise data.error(f"the node attestor {point.name!r} cannot be loaded ({point.value}): {error}") from error
+        return reader(data)
+
+    return read

@@ -6,7 +6,15 @@ from authsec_sdk.hcl import Fields
 from authsec_sdk.spiffe import TrustDomain
 from icp_server.domain import join_token
 from icp_server.domain.errors import InvalidArgument
-from icp_server.ports import AttestationRequest, Clock, JoinTokenStore, MakeNodeAttestor, NodeAttestation
+from icp_server.ports import (
+    AttestationRequest,
+    Clock,
+    JoinTokenStore,
+    MakeNodeAttestor,
+    NodeAttestation,
+    NodeAttestor,
+    Store,
+)
 
 
 class JoinTokenAttestor:
@@ -35,6 +43,10 @@ class JoinTokenAttestor:
         return NodeAttestation(agent_id, (), can_reattest=False)
 
 
+def _make(store: Store, clock: Clock) -> NodeAttestor:
+    return JoinTokenAttestor(store.trust_domain, store.join_tokens, clock)
+
+
 def read(data: Fields) -> MakeNodeAttestor:
     """Read the settings, of which there are none.
 
@@ -42,4 +54,4 @@ def read(data: Fields) -> MakeNodeAttestor:
         ConfigurationError: there is one.
     """
     data.finish()
-    return lambda store, clock: JoinTokenAttestor(store.trust_domain, store.join_tokens, clock)
+    return _make

@@ -37,6 +37,7 @@ from icp_agent.app import Agent
 from icp_agent.bootstrap import BootstrapTrust
 from icp_agent.config import AgentConfig, UnixAttestorSettings
 from icp_agent.domain.agent_state import DenialReason, Phase
+from icp_agent.nodeattestors import join_token
 from icp_agent.syncer import SyncSettings
 from icp_common.service import Service
 
@@ -339,7 +340,7 @@ def configure(server: FakeSpireServer, folder: Path) -> Callable[..., AgentConfi
             "trust": BootstrapTrust(path=bundle),
             "data_dir": folder / "data",
             "keys_directory": folder / "data",
-            "node_attestor": "join_token",
+            "node_attestor": join_token.make,
             "unix": UnixAttestorSettings(),
             "socket_path": folder / "public" / "api.sock",
             "join_token": "good-token",

@@ -13,6 +13,7 @@ from icp_agent.config import HealthListenerSettings, LogSettings, UnixAttestorSe
 from icp_agent.config.raw import RawSettings
 from icp_agent.domain.secrets import SecretNames, SecretSettings
 from icp_agent.keys import KeyType
+from icp_agent.nodeattestors import join_token
 
 AGENT = """
 data_dir = "/var/lib/agent"
@@ -200,7 +201,7 @@ class TestPlugins:
         ("before", "after", "words"),
         [
             ('KeyManager "disk"', 'KeyManager "aws_kms"', "no KeyManager 'aws_kms'; there are: disk, memory"),
-            ('NodeAttestor "join_token"', 'NodeAttestor "x509pop"', "'x509pop' is not supported yet"),
+            ('NodeAttestor "join_token"', 'NodeAttestor "aws_iid"', "'aws_iid' is not supported yet"),
             ('NodeAttestor "join_token"', 'NodeAttestor "magic"', "no NodeAttestor 'magic'; there are: join_token"),
             ('WorkloadAttestor "unix"', 'WorkloadAttestor "k8s"', "'k8s' is not supported yet"),
             ('WorkloadAttestor "unix"', 'WorkloadAtestor "unix"', "did you mean 'WorkloadAttestor'"),
@@ -238,7 +239,7 @@ class TestPlugins:
 
     def test_a_disabled_plugin_is_not_looked_at(self, load):
         plugins = PLUGINS.replace("NodeAttestor", 'WorkloadAttestor "docker" { enabled = false }\n NodeAttestor', 1)
-        assert load(plugins=plugins).node_attestor == "join_token"
+        assert load(plugins=plugins).node_attestor is join_token.make
 
     def test_sections_must_be_there(self, load, tmp_path):
         with pytest.raises(ConfigurationError, match="plugins section must be configured"):

@@ -30,7 +30,7 @@ def _sql(connection: str, more: str = "") -> str:
         (SQL + MEMORY + MEMORY, "configured twice"),
         (SQL + 'KeyManager "memry" {}', "did you mean 'memory'?"),
         (SQL + 'KeyManager "aws_kms" {}', 'KeyManager "aws_kms" is not supported yet (supported: disk, memory)'),
-        (SQL + MEMORY + 'NodeAttestor "x509pop" {}', "is not supported yet (supported: join_token)"),
+        (SQL + MEMORY + 'NodeAttestor "aws_iid" {}', "is not supported yet (supported: "),
         (SQL + MEMORY + 'UpstreamAuthority "disk" {}', 'UpstreamAuthority "disk" is not supported yet'),
         (SQL + MEMORY + 'Notifier "k8sbundle" {}', "is not supported yet"),
         (SQL + MEMORY + 'NodeAtestor "join_token" {}', "did you mean 'NodeAttestor'?"),

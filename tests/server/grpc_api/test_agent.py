@@ -314,8 +314,11 @@ async def test_the_challenge_of_an_attestor_reaches_the_agent(live: Any) -> None
     """join_token never asks, so the API's half of a challenge is tried with an attestor that does."""
 
     class Asking:
-        async def attest(self, data_type: str, payload: bytes, csr: bytes, challenge: Any) -> AttestResult:
+        async def attest(
+            self, data_type: str, payload: bytes, csr: bytes, challenge: Any, *, peer_address: str
+        ) -> AttestResult:
             answer = await challenge(b"who?")
+            assert peer_address == ""  # a Unix socket has none
             assert (data_type, payload, answer) == ("asking", b"hello", b"me")
             svid = await live.attest()
             return AttestResult(IssuedSVID(svid.id, tuple(svid.chain_der()), 1, "1"), can_reattest=True)

@@ -25,7 +25,7 @@ from icp_server.domain.errors import (
 )
 from icp_server.domain.filters import AgentFilter, EntryFilter, SelectorMatch
 from icp_server.domain.results import PageRequest
-from icp_server.ports import Challenge, NodeAttestation
+from icp_server.ports import AttestationRequest, NodeAttestation
 from icp_server.services.agents import AgentService, AttestResult
 
 pytestmark = pytest.mark.anyio
@@ -233,7 +233,7 @@ async def test_a_ban_that_comes_while_a_node_attests_wins(server: Any, requester
     class Slow:
         name = "slow"
 
-        async def attest(self, payload: bytes, key_digest: bytes, challenge: Challenge) -> NodeAttestation:
+        async def attest(self, request: AttestationRequest) -> NodeAttestation:
             return NodeAttestation(name, (), can_reattest=True)
 
     class BansInBetween:
@@ -262,7 +262,7 @@ async def test_an_attestor_cannot_name_what_is_no_agent(server: Any, requester: 
     class Confused:
         name = "confused"
 
-        async def attest(self, payload: bytes, key_digest: bytes, challenge: Challenge) -> NodeAttestation:
+        async def attest(self, request: AttestationRequest) -> NodeAttestation:
             return NodeAttestation(SpiffeID.parse(wrong), (), can_reattest=True)
 
     agents = AgentService(server.store, server.signer, {"confused": Confused()}, clock)
@@ -280,17 +280,17 @@ async def test_selectors_and_challenges_reach_the_attestor_and_the_record(
     class Asking:
         name = "asking"
 
-        async def attest(self, payload: bytes, key_digest: bytes, challenge: Challenge) -> NodeAttestation:
-            assert payload == b"hello"
-            assert key_digest == server.signer.key_digest(requester.csr())
-            assert await challenge(b"abc") == b"cba"
+        async def attest(self, request: AttestationRequest) -> NodeAttestation:
+            assert (request.payload, request.peer_address) == (b"hello", "192.0.2.1")
+            assert request.key_digest == server.signer.key_digest(requester.csr())
+            assert await request.challenge(b"abc") == b"cba"
             selectors = (Selector("a", "1"), Selector("a", "1"))
             return NodeAttestation(
                 SpiffeID.parse("spiffe://example.org/spire/agent/asking/x"), selectors, can_reattest=True
             )
 
     agents = AgentService(server.store, server.signer, {"asking": Asking()}, clock, agent_spiffe_id_as_selector=True)
-    result = await agents.attest("asking", b"hello", requester.csr(), answer)
+    result = await agents.attest("asking", b"hello", requester.csr(), answer, peer_address="192.0.2.1")
     assert result.can_reattest
     agent = await agents.get(result.svid.spiffe_id)
     assert agent.selectors == (Selector("a", "1"), Selector("spiffe_id", str(agent.id)))
