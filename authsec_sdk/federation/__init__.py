@@ -5,7 +5,7 @@
 """
 
 from authsec_sdk.federation.combined import FederatedX509Source
-from authsec_sdk.federation.endpoint import BundleEndpoint, SpiffeProfile, WebProfile, read_bundle_file
+from authsec_sdk.federation.endpoint import BundleEndpoint, OIDCProfile, SpiffeProfile, WebProfile, read_bundle_file
 from authsec_sdk.federation.errors import BundleEndpointError, StaleBundleError
 from authsec_sdk.federation.fetch import MAX_BUNDLE_BYTES, fetch_bundle, wait_bundle
 from authsec_sdk.federation.https import https_get
@@ -23,6 +23,7 @@ __all__ = [
     "FederatedX509Source",
     "FederationSource",
     "FederationStatus",
+    "OIDCProfile",
     "RefreshPolicy",
     "SpiffeProfile",
     "StaleBundleError",

@@ -13,7 +13,7 @@ from authsec_sdk.federation.url import check_url
 from authsec_sdk.spiffe import SpiffeID, TrustBundle, TrustDomain, X509Bundle, parse_bundle_document
 from authsec_sdk.spiffe.bundle_json import MAX_DOCUMENT_BYTES
 
-__all__ = ["BundleEndpoint", "SpiffeProfile", "WebProfile", "by_trust_domain", "read_bundle_file"]
+__all__ = ["BundleEndpoint", "OIDCProfile", "SpiffeProfile", "WebProfile", "by_trust_domain", "read_bundle_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,16 @@ class WebProfile:
     """`https_web`: the server proves its host name by the system's authorities, or by those of `ca_file` instead."""
 
     ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OIDCProfile(WebProfile):
+    """OpenID Connect Discovery: the server of `issuer` names where the keys of JWT-SVIDs are.
+
+    Both servers prove their host names as for `https_web`. What is fetched are JWT authorities alone: no X.509.
+    """
+
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class SpiffeProfile:
 class BundleEndpoint:
     """Three things that are never inferred from each other (7.2): whose bundle, where, and who may serve it.
 
-    Make it with `web` or `spiffe`. `redirects` says how many are followed at each fetch; 0 refuses them all.
+    Make it with `web`, `spiffe` or `oidc`. `redirects` says how many are followed at each fetch; 0 refuses them all.
 
     Raises:
         InvalidEndpointError: the URL is not https, names no host, or holds user information.
@@ -95,6 +105,17 @@ class BundleEndpoint:
         if isinstance(bundle, X509Bundle):
             bundle = TrustBundle(bundle.trust_domain, bundle.authorities)
         return cls(_domain(trust_domain), url, SpiffeProfile(server, bundle), redirects)
+
+    @classmethod
+    def oidc(
+        cls, trust_domain: TrustDomain | str, issuer: str, *, ca_file: str | os.PathLike[str] | None = None
+    ) -> BundleEndpoint:
+        """The keys of a trust domain's JWT-SVIDs, where they are published by OpenID Connect Discovery.
+
+        SPIRE's OIDC discovery provider is such an `issuer`. Redirects are refused.
+        """
+        profile = OIDCProfile(None if ca_file is None else Path(ca_file), issuer)
+        return cls(_domain(trust_domain), f"{issuer.removesuffix('/')}/.well-known/openid-configuration", profile, 0)
 
     @property
     def self_serving(self) -> bool:

@@ -121,7 +121,7 @@ class Fetcher:
             url,
             self._context(trust),
             limit=self._limit,
-            timeout=self._timeout,
+            timeout=self._timeout / 2 if isinstance(self._endpoint.profile, OIDCProfile) else self._timeout,
             redirects=self._endpoint.redirects,
         )
 

@@ -13,12 +13,13 @@ import httpx
 import pytest
 
 from authsec_sdk.integrations.jwt_httpx import JWTSVIDAuth
+from authsec_sdk.spiffe import BundleSet
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
 from authsec_sdk.workloadapi import JWTSource
 
 ROOT = Path(__file__).resolve().parents[2]
 FRONTEND = "spiffe://example.org/frontend"
-SEND, CHECK, CLIENT, SERVICE, OAUTH, IN_TESTS = re.findall(
+SEND, CHECK, CLIENT, SERVICE, OIDC, OAUTH, IN_TESTS = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "docs/how-to/jwt.md").read_text(), re.MULTILINE | re.DOTALL
 )
 
@@ -98,3 +99,14 @@ async def test_oauth(fake_workload_api: FakeWorkloadAPI, spiffe_ca: TestCA, caps
     await names["main"]()
     assert seen == ["as.example.org None", "orders.example.org Bearer t"]
     assert capsys.readouterr().out == "200\n"
+
+
+def test_oidc(spiffe_ca: TestCA) -> None:
+    names: dict[str, Any] = {}
+    exec(OIDC, names)
+    followed = names["keys"]()
+    assert "oidc.example.org" in followed.status.endpoints[0].url
+    followed.close()
+    token = spiffe_ca.tokens.jwt_token("/frontend", ["payments"])
+    fetched = SimpleNamespace(jwt_bundles=BundleSet.of(spiffe_ca.tokens.jwt_bundle()))  # as if it had been there
+    assert names["caller"](fetched, token) == FRONTEND
