@@ -186,7 +186,7 @@ class AuthorityStore(Protocol):
         """Add a token key (SubjectPublicKeyInfo, DER; its end in Unix seconds); nothing happens if it is there.
 
         Raises:
-            InvalidArgument: the key ID stands for another authority already.
+            InvalidArgument: the key ID stands for another authority already, or the key has another key ID.
         """
 
     async def prune_keys(self, expired_before: datetime) -> bool:

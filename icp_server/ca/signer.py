@@ -126,8 +126,9 @@ class SVIDSigner:
         key = prove(csr)
         authority = self.authority
         record = authority.record
-        wanted = timedelta(seconds=ttl) if ttl > 0 else record.lifetime
-        validity = leaf_validity(self._clock(), wanted, record.not_after)
+        now = self._clock()
+        wanted = timedelta(seconds=ttl) if ttl > 0 else record.not_after - now + timedelta(seconds=1)
+        validity = leaf_validity(now, wanted, record.not_after)
         issuer = x509.load_der_x509_certificate(record.data).subject
         template = downstream_ca_template(self._trust_domain, validity, issuer, 1 + len(record.upstream_chain))
         certificate = subordinate(template, cast("JWTPublicKey", load_der_public_key(key.public_key_info)), authority)

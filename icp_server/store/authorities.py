@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, and_, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from icp_server.domain.authorities import TAINT_TEXTS, AuthorityKind
@@ -29,10 +29,15 @@ class SQLAuthorityStore:
             query = self._scope.select(bundle_authorities).where(
                 bundle_authorities.c.bundle_id == bundle_id,
                 bundle_authorities.c.kind.in_((JWT, WIT)),
-                bundle_authorities.c.key_id == key_id,
+                or_(
+                    bundle_authorities.c.key_id == key_id,
+                    and_(bundle_authorities.c.kind == kind.value, bundle_authorities.c.data == public_key),
+                ),
             )
             known = (await connection.execute(query)).first()
             if known is not None:
+                if known.key_id != key_id:
+                    raise InvalidArgument(f"the key of {key_id!r} is published under another key ID already")
                 if known.kind != kind.value or known.data != public_key:
                     raise InvalidArgument(f"key ID {key_id!r} stands for another authority already")
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from icp_server.ca.signer import Lifetimes, SVIDSigner
 from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
 from icp_server.domain.authorities import AuthorityKind
 from icp_server.domain.ca_slots import Status
-from icp_server.domain.errors import JournalConflictError, StoreError, Unavailable
+from icp_server.domain.errors import InvalidArgument, JournalConflictError, StoreError, Unavailable
 from icp_server.domain.key_type import KeyType
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
@@ -305,3 +306,166 @@ async def test_a_malformed_journal_keeps_the_server_from_starting(store: SQLStor
     ca = CA(store, MemoryKeyManager(), clock)
     with pytest.raises(StoreError, match="CA journal"):
         await ca.rotator.start()
+
+
+def kinds(ca: CA) -> dict[str, list[tuple[str, str]]]:
+    return {
+        kind.value: [(record.slot, record.status.value) for record in ca.rotator.journal(kind).records]
+        for kind in AuthorityKind
+    }
+
+
+async def test_a_jwt_key_is_published_when_it_is_prepared_and_signs_when_it_is_activated(
+    store: SQLStore, clock: Any
+) -> None:
+    ca = CA(store, MemoryKeyManager(), clock)
+    await ca.rotator.start()
+    first = ca.tokens.jwt.key.key_id
+    clock.forward(hours=12)
+    await ca.rotator.tick()
+    bundle = await store.bundles.published(TD)
+    assert bundle is not None
+    prepared = ca.rotator.local_authorities(AuthorityKind.JWT).next
+    assert prepared is not None
+    assert list(bundle.bundle.jwt_authorities) == [first, prepared.authority_id]
+    assert ca.tokens.jwt.key.key_id == first
+    assert bundle.key_expiry[prepared.authority_id] == int((clock() + timedelta(hours=24)).timestamp())
+    clock.forward(hours=8)
+    await ca.rotator.tick()
+    assert ca.tokens.jwt.key.key_id == prepared.authority_id
+    assert kinds(ca) == {"x509": [("A", "old"), ("B", "active")], "jwt": [("A", "old"), ("B", "active")], "wit": []}
+    clock.forward(hours=29)  # the first ended 25 h ago
+    assert await ca.rotator.prune()
+    bundle = await store.bundles.published(TD)
+    assert bundle is not None
+    assert first not in bundle.bundle.jwt_authorities
+
+
+async def test_all_kinds_of_authorities_survive_a_restart(store: SQLStore, clock: Any, keys: DiskKeyManager) -> None:
+    first = CA(store, keys, clock, wit=True)
+    await first.rotator.start()
+    clock.forward(hours=12)
+    await first.rotator.tick()
+    again = CA(store, keys, clock, wit=True)
+    await again.rotator.start()
+    both = [("A", "active"), ("B", "prepared")]
+    assert kinds(again) == kinds(first) == dict.fromkeys(("x509", "jwt", "wit"), both)
+    for one, other in ((first.tokens.jwt, again.tokens.jwt), (first.tokens.wit, again.tokens.wit)):
+        assert one.key.key_id == other.key.key_id
+    assert first.tokens.jwt.key.key_id != first.tokens.wit.key.key_id
+    assert len(await store.journals.all()) == 1
+
+
+async def test_a_kind_that_was_switched_off_keeps_its_place_in_the_journal(
+    store: SQLStore, clock: Any, keys: DiskKeyManager
+) -> None:
+    first = CA(store, keys, clock)
+    await first.rotator.start()
+    off = CA(store, keys, clock, jwt=False)
+    await off.rotator.start()
+    with pytest.raises(Unavailable):
+        _ = off.tokens.jwt.key
+    with pytest.raises(Unavailable, match="server is initializing"):
+        off.rotator.local_authorities(AuthorityKind.JWT)
+    clock.forward(hours=12)
+    await off.rotator.tick()
+    assert kinds(off)["jwt"] == [("A", "active")]
+    again = CA(store, keys, clock)
+    await again.rotator.start()
+    assert again.tokens.jwt.key.key_id == first.tokens.jwt.key.key_id
+
+
+async def test_a_journal_of_the_first_version_is_gone_on_from(
+    store: SQLStore, clock: Any, keys: DiskKeyManager
+) -> None:
+    """Written by a release that knew X.509 authorities alone."""
+    first = CA(store, keys, clock, jwt=False)
+    await first.rotator.start()
+    [stored] = await store.journals.all()
+    document = json.loads(stored.data)
+    old = {"version": 1, "x509": document["x509"]}
+    await store.journals.replace(stored, json.dumps(old).encode())
+    again = CA(store, keys, clock)
+    await again.rotator.start()
+    assert again.active == first.active
+    assert kinds(again) == {"x509": [("A", "active")], "jwt": [("A", "active")], "wit": []}
+
+
+async def test_a_lost_jwt_key_is_replaced(store: SQLStore, clock: Any, keys: DiskKeyManager) -> None:
+    first = CA(store, keys, clock)
+    await first.rotator.start()
+    keys.generate("JWT-Signer-A", KeyType.EC_P256)
+    again = CA(store, keys, clock)
+    await again.rotator.start()
+    assert again.active == first.active
+    assert again.tokens.jwt.key.key_id != first.tokens.jwt.key.key_id
+    bundle = await store.bundles.get(TD)
+    assert bundle is not None
+    assert set(bundle.jwt_authorities) == {first.tokens.jwt.key.key_id, again.tokens.jwt.key.key_id}
+
+
+@pytest.mark.parametrize("kind", list(AuthorityKind))
+async def test_an_operator_prepares_and_activates(
+    store: SQLStore, clock: Any, keys: DiskKeyManager, kind: AuthorityKind
+) -> None:
+    ca = CA(store, keys, clock, wit=True)
+    await ca.lifecycle.start()
+    first = ca.lifecycle.local_authorities(kind).active
+    skipped = await ca.lifecycle.prepare(kind)
+    prepared = await ca.lifecycle.prepare(kind)
+    assert prepared.authority_id != skipped.authority_id
+    with pytest.raises(InvalidArgument, match="unexpected authority ID"):
+        await ca.lifecycle.activate(kind, skipped.authority_id)
+    await ca.lifecycle.activate(kind, prepared.authority_id)
+    found = ca.lifecycle.local_authorities(kind)
+    assert found.active.authority_id == prepared.authority_id
+    assert found.next is not None
+    assert (found.next.authority_id, found.next.status) == (first.authority_id, Status.OLD)
+    again = CA(store, keys, clock, wit=True)
+    await again.rotator.start()
+    assert again.rotator.local_authorities(kind).active == found.active
+
+
+async def test_a_prepared_authority_without_its_key_is_not_activated(
+    store: SQLStore, clock: Any, keys: DiskKeyManager
+) -> None:
+    first = CA(store, keys, clock)
+    await first.lifecycle.start()
+    prepared = await first.lifecycle.prepare(AuthorityKind.JWT)
+    keys.generate("JWT-Signer-B", KeyType.EC_P256)
+    again = CA(store, keys, clock)
+    await again.rotator.start()
+    with pytest.raises(Unavailable, match="prepare another one"):
+        await again.rotator.activate(AuthorityKind.JWT, prepared.authority_id)
+
+
+async def test_two_servers_do_not_both_move_an_authority_by_hand(
+    store: SQLStore, clock: Any, keys: DiskKeyManager
+) -> None:
+    one, two = CA(store, keys, clock), CA(store, keys, clock)
+    await one.rotator.start()
+    await two.rotator.start()
+    prepared = await one.rotator.prepare(AuthorityKind.X509)
+    with pytest.raises(JournalConflictError):
+        await two.rotator.prepare(AuthorityKind.X509)
+    assert two.rotator.local_authorities(AuthorityKind.X509).next == prepared
+
+
+async def test_the_servers_own_svid_leaves_a_tainted_authority_at_once(store: SQLStore, clock: Any) -> None:
+    ca = CA(store, MemoryKeyManager(), clock)
+    await ca.lifecycle.start()
+    old = ca.lifecycle.local_authorities(AuthorityKind.X509).active
+    before = ca.identity.holder.x509_context.svid
+    prepared = await ca.lifecycle.prepare(AuthorityKind.X509)
+    await ca.lifecycle.activate(AuthorityKind.X509, prepared.authority_id)
+    assert not await ca.identity.refresh()  # activation alone renews nothing
+    await store.authorities.taint(AuthorityKind.X509, old.authority_id)
+    await ca.lifecycle.bundle_changed()
+    after = ca.identity.holder.x509_context.svid
+    assert after.leaf != before.leaf
+    after.leaf.verify_directly_issued_by(x509.load_der_x509_certificate(prepared.data))
+    assert not await ca.identity.refresh()
+    await store.authorities.revoke(AuthorityKind.X509, old.authority_id)
+    await ca.lifecycle.bundle_changed()
+    assert len(ca.identity.holder.x509_context.bundles.require(TD)) == 1
+    assert ca.identity.holder.x509_context.svid == after

@@ -8,7 +8,7 @@ import pytest
 
 from authsec_sdk.errors import ConfigurationError
 from icp_server.config import Overrides, ServerConfig, load_config
-from icp_server.config.model import HealthListener, RateLimitSwitches
+from icp_server.config.model import HealthListener, RateLimitSwitches, Tokens
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
 from icp_server.nodeattestors.registry import known_attestors
@@ -117,7 +117,10 @@ def test_flags_win_over_the_file(read: Read) -> None:
         ("ratelimit { signin = true }", 5, "did you mean 'signing'?"),
         ('audit_log_enabled = "true"', 5, "without quotes"),
         ("experimental { agent_spiffe_id_as_selecto = true }", 5, "did you mean 'agent_spiffe_id_as_selector'?"),
-        ('default_jwt_svid_ttl = "5m"', 5, "not supported yet: JWT-SVIDs"),
+        ('default_jwt_svid_ttl = "0s"', 5, "at least 1s"),
+        ('jwt_key_type = "ec-p521"', 5, "must be one of ec-p256, ec-p384, rsa-2048, rsa-4096"),
+        ('experimental { wit_key_type = "x" }', 5, "must be one of ec-p256, ec-p384, rsa-2048, rsa-4096"),
+        ('experimental { feature_flags = ["wit"] }', 5, "unknown feature flag 'wit' (known: wit-svid)"),
         ("federation {}", 5, "not supported yet: federation"),
         ("prune_tofu_nodes = true", 5, "not supported yet"),
         ("experimental { require_pq_kem = true }", 5, "not supported yet"),
@@ -149,7 +152,6 @@ def test_a_value_that_asks_for_nothing_passes(read: Read, server: str) -> None:
 @pytest.mark.parametrize(
     ("server", "top", "name"),
     [
-        ("disable_jwt_svids = true", "", "server.disable_jwt_svids"),
         ('max_attested_node_info_staleness = "5s"', "", "server.max_attested_node_info_staleness"),
         ('experimental { cache_reload_interval = "1s" }', "", "server.experimental.cache_reload_interval"),
         ("experimental { events_based_cache = true }", "", "server.experimental.events_based_cache"),
@@ -159,6 +161,31 @@ def test_a_value_that_asks_for_nothing_passes(read: Read, server: str) -> None:
 def test_what_holds_anyway_is_accepted_and_said(read: Read, server: str, top: str, name: str) -> None:
     (warning,) = read(server, top=top).warnings
     assert warning.startswith(f"{name}: ")
+
+
+def test_what_is_set_about_tokens(read: Read) -> None:
+    assert read().tokens == Tokens()
+    config = read("""
+        default_jwt_svid_ttl = "2m"
+        jwt_issuer = "https://issuer.example.org"
+        jwt_key_type = "RSA-2048"
+        experimental { feature_flags = ["wit-svid"] wit_issuer = "w" wit_key_type = "ec-p384" }
+    """)
+    assert config.lifetimes.jwt_svid == timedelta(minutes=2)
+    assert config.tokens == Tokens(
+        jwt_issuer="https://issuer.example.org",
+        jwt_key_type=KeyType.RSA_2048,
+        wit=True,
+        wit_issuer="w",
+        wit_key_type=KeyType.EC_P384,
+    )
+    assert config.warnings == ()
+
+
+def test_what_is_set_for_tokens_that_are_not_signed_is_said(read: Read) -> None:
+    config = read('disable_jwt_svids = true jwt_issuer = "x" experimental { wit_issuer = "w" }')
+    assert (config.tokens.jwt, config.tokens.wit) == (False, False)
+    assert [warning.split()[0] for warning in config.warnings] == ["jwt_issuer", "wit_issuer"]
 
 
 @pytest.mark.parametrize(

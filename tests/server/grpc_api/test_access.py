@@ -3,7 +3,7 @@
 import pytest
 
 from authsec_sdk.proto import health_grpc
-from authsec_sdk.proto.spire import agent_grpc, bundle_grpc, entry_grpc, svid_grpc
+from authsec_sdk.proto.spire import agent_grpc, bundle_grpc, entry_grpc, localauthority_grpc, svid_grpc
 from icp_server.grpc_api.access import ACCESS, OPERATOR, Right, access_of
 
 SERVED = (
@@ -11,6 +11,7 @@ SERVED = (
     bundle_grpc.BundleBase,
     entry_grpc.EntryBase,
     svid_grpc.SVIDBase,
+    localauthority_grpc.LocalAuthorityBase,
     health_grpc.HealthBase,
 )
 

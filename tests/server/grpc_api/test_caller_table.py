@@ -7,7 +7,15 @@ import grpclib.client
 import pytest
 
 from authsec_sdk.proto import health_grpc
-from authsec_sdk.proto.spire import agent_grpc, bundle_grpc, entry_grpc, entry_pb2, svid_grpc, types_pb2
+from authsec_sdk.proto.spire import (
+    agent_grpc,
+    bundle_grpc,
+    entry_grpc,
+    entry_pb2,
+    localauthority_grpc,
+    svid_grpc,
+    types_pb2,
+)
 from authsec_sdk.rpc import Channel, GRPCError, Status, error_details
 from authsec_sdk.spiffe import SpiffeID
 from icp_server.grpc_api.access import ACCESS, HEALTH_SERVICE, Right
@@ -19,6 +27,7 @@ STUBS: tuple[Callable[[Any], Any], ...] = (
     bundle_grpc.BundleStub,
     entry_grpc.EntryStub,
     svid_grpc.SVIDStub,
+    localauthority_grpc.LocalAuthorityStub,
     health_grpc.HealthStub,
 )
 

@@ -1,4 +1,4 @@
-"""The SVID service over real sockets: batches item by item, minting, the burst, and what is not built yet."""
+"""The SVID service over real sockets: batches item by item, minting, the burst."""
 
 from typing import Any
 
@@ -118,14 +118,3 @@ async def test_what_is_no_csr_is_not_minted(live: Any, csr: bytes) -> None:
     with pytest.raises(GRPCError) as caught:
         await svid_grpc.SVIDStub(live.admin).MintX509SVID(svid_pb2.MintX509SVIDRequest(csr=csr))
     assert caught.value.status is Status.INVALID_ARGUMENT
-
-
-async def test_what_is_not_built_yet_says_so(live: Any) -> None:
-    stub = svid_grpc.SVIDStub(live.admin)
-    with pytest.raises(GRPCError) as caught:
-        await stub.MintJWTSVID(svid_pb2.MintJWTSVIDRequest())
-    assert caught.value.status is Status.UNIMPLEMENTED
-    agent = await _agent(live)
-    with pytest.raises(GRPCError) as caught:
-        await agent.NewJWTSVID(svid_pb2.NewJWTSVIDRequest())
-    assert caught.value.status is Status.UNIMPLEMENTED

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -17,7 +19,8 @@ from authsec_sdk.spire.agents import JoinToken
 from authsec_sdk.spire.entries import EntryChanges, RegistrationEntry
 from authsec_sdk.spire.selectors import Selector
 from icp_server.domain.agent import Agent
-from icp_server.domain.errors import InvalidArgument, JournalConflictError, NotFound
+from icp_server.domain.authorities import AuthorityKind
+from icp_server.domain.errors import Internal, InvalidArgument, JournalConflictError, NotFound
 from icp_server.domain.filters import AgentFilter, EntryFilter, FederatesWithMatch, Match, SelectorMatch
 from icp_server.domain.issued import IssuedSVID
 from icp_server.domain.results import PageRequest
@@ -27,6 +30,14 @@ from icp_server.store.handle import SQLStore
 pytestmark = pytest.mark.anyio
 ALL = PageRequest()
 KEY = b"k" * 32
+
+
+def spki() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+SPKI = spki()
 
 
 @pytest.fixture
@@ -62,6 +73,7 @@ async def fill(store: SQLStore, clock: Any, root: bytes) -> None:
     """The same ids and texts in each."""
     td = store.trust_domain
     await store.bundles.append_x509(root)
+    await store.authorities.append_key(AuthorityKind.JWT, "same", SPKI, 2**40)
     assert (await store.entries.create([entry(td, td.name)]))[0].ok
     agent_id = SpiffeID.from_path(td, "/spire/agent/x509pop/a")
     await store.agents.save_attested(Agent(agent_id, "x509pop", td.name, 2**40, selectors=(Selector("a", "b"),)))
@@ -108,6 +120,8 @@ async def test_same_names_in_two_trust_domains_are_two_things(
     await other.issuance.prune(clock())
     await other.bundles.prune_x509(clock())
     clock.forward(days=-2000)
+    await other.authorities.taint(AuthorityKind.JWT, "same")
+    await other.authorities.revoke(AuthorityKind.JWT, "same")
     assert before == (
         await store.entries.list(EntryFilter(), ALL),
         await store.agents.list(AgentFilter(), ALL),
@@ -138,6 +152,9 @@ async def test_what_is_the_others_cannot_be_named(server: Any, other: SQLStore, 
         await other.journals.replace(journal, b"mine")
     assert not await other.issuance.known(agent_id, "5")
     assert await other.bundles.get(store.trust_domain) is None
+    assert await other.bundles.published(store.trust_domain) is None
+    with pytest.raises(Internal):
+        await other.authorities.taint(AuthorityKind.JWT, "same")
     [federated] = await other.entries.create([entry(store.trust_domain, "")])
     assert not federated.ok  # a bundle of theirs is no bundle of ours
 
@@ -176,7 +193,13 @@ async def test_every_statement_names_the_trust_domain(
     await store.join_tokens.consume("text", KEY, clock())
     await store.join_tokens.prune(clock())
     await store.bundles.get(store.trust_domain)
+    await store.bundles.published(store.trust_domain)
     await store.bundles.prune_x509(clock())
+    for kind in (AuthorityKind.JWT, AuthorityKind.WIT):
+        await store.authorities.append_key(kind, kind.value, spki(), 5)
+        await store.authorities.taint(kind, kind.value)
+    await store.authorities.revoke(AuthorityKind.JWT, "jwt")
+    await store.authorities.prune_keys(clock())
     [journal, *_] = await store.journals.all()
     journal = await store.journals.replace(journal, b"x")
     await store.journals.delete(journal)
@@ -192,7 +215,7 @@ async def test_every_statement_names_the_trust_domain(
     assert {name for name in called if not name.startswith("_")} <= {
         "create", "update", "delete", "get", "list", "count", "changes_since", "prune_expired", "save_attested",
         "set_new_certificate", "promote", "set_version", "ban", "consume", "prune", "append_x509", "prune_x509",
-        "all", "replace", "record", "known",
+        "all", "replace", "record", "known", "published", "append_key", "prune_keys", "taint", "revoke",
     }, "a new method of a store: call it above"  # fmt: skip
     assert len(statements) > 60
     for statement in statements:
