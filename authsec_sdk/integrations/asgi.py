@@ -111,10 +111,15 @@ class RouteAuthorizationMiddleware:
     refused as by policies (empty, ``.`` or ``..`` segments, an encoded slash, a method in small letters, …), since the
     application might read it the other way.
     Websockets are refused before they are accepted. Lifespan passes through.
+
+    Raises:
+        CallerError: there are no routes, or the application goes by a prefix that is not known here:
+            `FastAPI(root_path=…)`.
+
     """
 
     def __init__(self, app: ASGIApp, routes: Iterable[Route], *, on_refused: OnRefused | None = None) -> None:
-        self._app = app
+        self._app = _one_prefix(app)
         self._routes = require_routes(routes)
         self._on_refused = on_refused
 
@@ -145,12 +150,13 @@ class PolicyMiddleware:
     GET that opens it. Refusals are answered and told as :class:`RouteAuthorizationMiddleware` does.
 
     Raises:
+        CallerError: the application goes by a prefix that is not known here: `FastAPI(root_path=…)`.
         InvalidAuthorizerError: ``policy`` is none.
 
     """
 
     def __init__(self, app: ASGIApp, policy: RequestAuthorizer, *, on_refused: OnRefused | None = None) -> None:
-        self._app = app
+        self._app = _one_prefix(app)
         self._policy = require_request_authorizer(policy)
         self._on_refused = on_refused
 
@@ -223,6 +229,17 @@ class _Live:
                 await _refuse(self._scope, self._receive, self._send)
             return False
         return True
+
+
+def _one_prefix(app: ASGIApp) -> ASGIApp:
+    """Refuse an application that answers under a prefix which only the scopes inside of it tell."""
+    prefix = getattr(app, "root_path", None)  # Quart has one too, which is a folder
+    if prefix and hasattr(app, "root_path_in_servers"):
+        raise CallerError(
+            f"FastAPI(root_path={prefix!r}) answers each path with and without that prefix, and rules would be "
+            "about the one alone: give root_path to the server, or the middleware to app.add_middleware(…)"
+        )
+    return app
 
 
 class TrustedFrontMiddleware:

@@ -1,6 +1,8 @@
 """FastAPI through uvicorn, and on trio through Hypercorn: the peer as a dependency, an authorizer for each route."""
 
+import json
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -15,11 +17,12 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from authsec_sdk.authz import authorize_id, authorize_member_of, authorize_one_of
-from authsec_sdk.errors import InvalidAuthorizerError, SpiffeError
-from authsec_sdk.integrations.asgi import TrustedFrontMiddleware
+from authsec_sdk.errors import CallerError, InvalidAuthorizerError, SpiffeError
+from authsec_sdk.integrations.asgi import PolicyMiddleware, Route, RouteAuthorizationMiddleware, TrustedFrontMiddleware
 from authsec_sdk.integrations.fastapi import Client, Peer, add_mutual_tls, authorized
 from authsec_sdk.integrations.httpx import mtls_client
 from authsec_sdk.integrations.trusted_front import TrustedFronts
+from authsec_sdk.policyfile import parse_policy
 from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.tls import mtls_client_context
 
@@ -230,6 +233,37 @@ def test_a_policy_is_asked_about_the_request() -> None:
     client = as_peer(app, FRONTEND)
     assert [client.get("/things/a").status_code, client.delete("/things/a").status_code] == [200, 403]
     assert seen[0] == (str(FRONTEND), "GET '/things/a'")
+
+
+def under_a_prefix(*dependencies: Any) -> FastAPI:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer FastAPI deprecates it
+        app = FastAPI(root_path="/api", dependencies=[Depends(each) for each in dependencies])
+
+    @app.get("/admin")
+    async def admin() -> str:
+        return "yes"
+
+    return app
+
+
+def test_the_prefix_of_an_application_leads_round_no_rule() -> None:
+    """FastAPI answers `/api/admin` and `/admin` alike where its `root_path` is `/api`."""
+    rules = [
+        {"name": "members", "allow": "example.org", "http": {"paths": "/**"}},
+        {"name": "admin", "deny": str(FRONTEND), "http": {"paths": "/admin/**"}},
+    ]
+    policy = parse_policy(json.dumps({"version": 1, "rules": rules}).encode(), "json")
+    inside = under_a_prefix()
+    inside.add_middleware(PolicyMiddleware, policy=policy)
+    for app in (inside, under_a_prefix(authorized(policy))):
+        for path in ("/admin", "/api/admin"):
+            assert as_peer(app, FRONTEND).get(path).status_code == 403, path
+            assert as_peer(app, ADMIN).get(path).json() == "yes"
+    with pytest.raises(CallerError, match="root_path"):
+        PolicyMiddleware(under_a_prefix(), policy)
+    with pytest.raises(CallerError, match="root_path"):
+        RouteAuthorizationMiddleware(under_a_prefix(), [Route("/**", MEMBERS)])
 
 
 @pytest.mark.parametrize("wrong", [None, "spiffe://example.org/frontend", SpiffeID])

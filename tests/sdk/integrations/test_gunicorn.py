@@ -16,6 +16,7 @@ from integration_contract.programs import Program, caller_of, program
 from authsec_sdk.authz import authorize_id, authorize_member_of
 from authsec_sdk.errors import CallerError, InvalidAuthorizerError
 from authsec_sdk.integrations.gunicorn import HANDSHAKE_TIMEOUT, MTLS
+from authsec_sdk.integrations.gunicorn_uvicorn import MTLSUvicornWorker
 from authsec_sdk.integrations.httpx import mtls_client
 
 Row = Callable[[Pair], None]
@@ -209,6 +210,8 @@ def test_what_cannot_be() -> None:
         with pytest.raises(CallerError, match="handshake_timeout"):
             MTLS(authorize_member_of("example.org"), handshake_timeout=wrong)
     assert MTLS(authorize_member_of("example.org")).handshake_timeout == HANDSHAKE_TIMEOUT
+
+    assert MTLSUvicornWorker.CONFIG_KWARGS["proxy_headers"] is False
 
     class Conf:
         ssl_context = staticmethod(lambda _conf, default: default())
