@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ ALLOWED_SKIPS = Path(__file__).with_name("allowed-skips")
 # A developer's own agent or server must never be what a test talks to.
 for _name in ("SPIFFE_ENDPOINT_SOCKET", "SPIRE_AGENT_SOCKET_TEMPLATE", "SPIRE_SERVER_SOCKET_TEMPLATE", "NOTIFY_SOCKET"):
     os.environ.pop(_name, None)
+
+# What is ignored stays ignored in every program a test starts: Ctrl-C in a background job, hanging up under nohup.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def allowed_skips() -> list[tuple[str, str]]:
