@@ -8,7 +8,7 @@ import pytest
 
 from authsec_sdk.errors import ConfigurationError, InvalidBundleError, InvalidX509SVIDError, SourceClosedError
 from authsec_sdk.spiffe import WorkloadSVID  # type: ignore[attr-defined]  # found when it is asked for
-from authsec_sdk.testing import TestCA
+from authsec_sdk.testing import TestCA, shake
 
 ID = "spiffe://example.org/workload"
 
@@ -18,19 +18,10 @@ def pem(ca: TestCA, path: str = "/workload") -> tuple[str, str, str]:
     return credential.chain_pem().decode(), credential.key_pem().decode(), ca.bundle().to_pem().decode()
 
 
-def shake(client: ssl.SSLContext, server: ssl.SSLContext) -> bytes:
-    """Return the certificate which the server presented."""
-    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
-    pending = list(ends)
-    while pending:
-        for end in list(pending):
-            try:
-                end.do_handshake()
-                pending.remove(end)
-            except ssl.SSLWantReadError:
-                continue
-    return ends[0].getpeercert(True) or b""
+def presented(client: ssl.SSLContext, server: ssl.SSLContext) -> bytes:
+    """Shake hands and return the certificate which the server presented."""
+    leaf: bytes = shake(server, client).check().client.getpeercert(True)
+    return leaf
 
 
 def test_it_is_what_it_was_made_of(tmp_path: Path, spiffe_ca: TestCA) -> None:
@@ -56,12 +47,12 @@ def test_it_is_what_it_was_made_of(tmp_path: Path, spiffe_ca: TestCA) -> None:
 def test_contexts_follow_refresh(tmp_path: Path, spiffe_ca: TestCA) -> None:
     svid = WorkloadSVID(ID, *pem(spiffe_ca), str(tmp_path / "certs"))
     client, server = svid.create_ssl_context_for_client(), svid.create_ssl_context_for_server()
-    before = shake(client, server)
+    before = presented(client, server)
     spiffe_ca.rotate()
     spiffe_ca.remove_old_roots()
     new = pem(spiffe_ca)
     svid.refresh(*new)
-    assert shake(client, server) != before
+    assert presented(client, server) != before
     assert svid.cert_file_path.read_text() == new[0]
     svid.close()
 

@@ -21,9 +21,9 @@ from authsec_sdk.errors import (
     NotReadyError,
     SourceClosedError,
 )
-from authsec_sdk.integrations.pyspiffe import as_pyspiffe, from_pyspiffe, jwt_bundles_of
+from authsec_sdk.integrations.pyspiffe import PySpiffeSource, as_pyspiffe, from_pyspiffe, jwt_bundles_of
 from authsec_sdk.spiffe import JWTSVID, BundleSet, TrustDomain, X509Bundle, X509Context, X509ContextHolder
-from authsec_sdk.testing import FakeWorkloadAPI, TestCA
+from authsec_sdk.testing import FakeWorkloadAPI, TestCA, shake
 from authsec_sdk.tls import mtls_client_context, mtls_server_context, peer_spiffe_id
 from authsec_sdk.workloadapi import X509Source
 
@@ -190,17 +190,16 @@ def theirs(fake_workload_api: FakeWorkloadAPI) -> Iterator[spiffe.X509Source]:
 
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> object:
     """Shake hands in memory and return whom the client met."""
-    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
-    pending = list(ends)
-    while pending:
-        for end in list(pending):
-            try:
-                end.do_handshake()
-                pending.remove(end)
-            except ssl.SSLWantReadError:
-                continue
-    return peer_spiffe_id(ends[0])
+    return peer_spiffe_id(shake(server, client).check().client)
+
+
+def arrived(ours: PySpiffeSource, change: Callable[[], None]) -> None:
+    """Wait until a change has arrived in every context made before: listeners are told in order, this one last."""
+    told = threading.Event()
+    remove = ours._add_listener(lambda _: told.set())
+    change()
+    assert told.wait(30)
+    remove()
 
 
 def test_contexts_follow_py_spiffes_source(theirs: spiffe.X509Source, fake_workload_api: FakeWorkloadAPI) -> None:
@@ -209,12 +208,10 @@ def test_contexts_follow_py_spiffes_source(theirs: spiffe.X509Source, fake_workl
         server = mtls_server_context(ours, authorize_member_of("example.org"))
         for _ in range(3):
             assert str(handshake(client, server)) == ID
-            before = ours.x509_context
-            fake_workload_api.rotate(root=True)
-            until(lambda before=before: ours.x509_context is not before)  # type: ignore[misc]
+            arrived(ours, lambda: fake_workload_api.rotate(root=True))
         assert len(ours.x509_context.bundles.require(TrustDomain.parse("example.org")).authorities) == 4
-        fake_workload_api.remove_root()
-        until(lambda: len(ours.x509_context.bundles.require(TrustDomain.parse("example.org")).authorities) == 1)
+        arrived(ours, fake_workload_api.remove_root)
+        assert len(ours.x509_context.bundles.require(TrustDomain.parse("example.org")).authorities) == 1
         assert str(handshake(client, server)) == ID
         assert ours.problem is None
     with pytest.raises(SourceClosedError):

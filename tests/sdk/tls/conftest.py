@@ -8,7 +8,6 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,8 +18,8 @@ import trio
 import uvloop
 
 from authsec_sdk.authz import authorize_member_of
-from authsec_sdk.spiffe import X509SVID, BundleSet, X509Bundle, X509Context, X509ContextHolder
-from authsec_sdk.testing import Credential, TestCA
+from authsec_sdk.spiffe import X509Bundle, X509Context, X509ContextHolder
+from authsec_sdk.testing import Begun, Pipe, TestCA, begin, plain_context, shake, snapshot
 from authsec_sdk.tls import SpiffeSSLContext, mtls_client_context, mtls_server_context, peer_spiffe_id
 
 DEADLINE = 30.0
@@ -28,86 +27,6 @@ PEER_GONE = (OSError, EOFError, anyio.BrokenResourceError, anyio.EndOfStream, tr
 
 
 # --- in memory -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Pipe:
-    """Both ends of a connection in memory, as far as the handshake came."""
-
-    client: Any
-    server: Any
-    client_error: BaseException | None
-    server_error: BaseException | None
-    move: Callable[[], None]
-
-    @property
-    def done(self) -> bool:
-        return self.client_error is None and self.server_error is None
-
-    def to_server(self, data: bytes = b"ping") -> bytes:
-        self.client.write(data)
-        self.move()
-        return self.server.read()
-
-    def to_client(self, data: bytes = b"pong") -> bytes:
-        self.server.write(data)
-        self.move()
-        return self.client.read()
-
-
-@dataclass
-class Begun:
-    """A handshake in memory that can be driven step by step."""
-
-    client: Any
-    server: Any
-    move: Callable[[], None]
-
-    def finish(self) -> Pipe:
-        errors: dict[str, BaseException | None] = {}
-        for _ in range(10):
-            for name, side in (("client", self.client), ("server", self.server)):
-                if name in errors:
-                    continue
-                try:
-                    side.do_handshake()
-                except ssl.SSLWantReadError:
-                    continue
-                except Exception as error:  # the verdict is what the tests ask about
-                    errors[name] = error
-                else:
-                    errors[name] = None
-                finally:
-                    self.move()
-        unfinished = TimeoutError("the handshake did not finish: the other side ended it")
-        return Pipe(
-            self.client,
-            self.server,
-            errors.get("client", unfinished),
-            errors.get("server", unfinished),
-            self.move,
-        )
-
-
-def begin(server_context: ssl.SSLContext, client_context: ssl.SSLContext, **client_options: Any) -> Begun:
-    to_client, from_client, to_server, from_server = (ssl.MemoryBIO() for _ in range(4))
-
-    def move() -> None:
-        if data := from_client.read():
-            to_server.write(data)
-        if data := from_server.read():
-            to_client.write(data)
-
-    options = {"server_hostname": "ignored.invalid", **client_options}
-    return Begun(
-        client_context.wrap_bio(to_client, from_client, **options),
-        server_context.wrap_bio(to_server, from_server, server_side=True),
-        move,
-    )
-
-
-def shake(server_context: ssl.SSLContext, client_context: ssl.SSLContext, **client_options: Any) -> Pipe:
-    return begin(server_context, client_context, **client_options).finish()
 
 
 @pytest.fixture(name="begin")
@@ -121,11 +40,6 @@ def _shake() -> Callable[..., Pipe]:
 
 
 # --- two workloads ---------------------------------------------------------------------------------------------------
-
-
-def snapshot(svid: X509SVID | None, *authorities: TestCA | X509Bundle) -> X509Context:
-    bundles = (each.bundle() if isinstance(each, TestCA) else each for each in authorities)
-    return X509Context((svid,) if svid is not None else (), BundleSet.of(*bundles))
 
 
 @dataclass
@@ -167,26 +81,9 @@ def _snapshot() -> Callable[..., X509Context]:
 
 
 @pytest.fixture
-def foreign(tmp_path: Path) -> Callable[..., ssl.SSLContext]:
+def foreign() -> Callable[..., ssl.SSLContext]:
     """Make contexts of the standard library alone, with whatever credential: attackers, and other languages' peers."""
-
-    def make(
-        credential: Credential | X509SVID | None, *, server: bool = False, minimum: ssl.TLSVersion | None = None
-    ) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        if minimum is not None:
-            context.minimum_version = minimum
-        if isinstance(credential, X509SVID):
-            credential = Credential(credential.certificates, credential.private_key)
-        if credential is not None:
-            file = tmp_path / "credential.pem"
-            file.write_bytes(credential.key_pem() + credential.chain_pem())
-            context.load_cert_chain(file)
-        return context
-
-    return make
+    return plain_context
 
 
 # --- stacks over real sockets ----------------------------------------------------------------------------------------

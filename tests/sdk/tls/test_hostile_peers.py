@@ -8,56 +8,14 @@ import ssl
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from authsec_sdk.authz import unsafe_authorize_any
 from authsec_sdk.errors import InvalidX509SVIDError, SpiffeError
-from authsec_sdk.testing import Credential, TestCA
+from authsec_sdk.testing import RUBBISH, TestCA, hostile_credentials, padded_chain, send_rubbish
+from authsec_sdk.testing.hostile import CLIENT_HELLO
 from authsec_sdk.tls import PeerVerificationError
 
 DEADLINE = 30.0
-
-
-def client_hello():
-    """What a TLS client of the standard library says first."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    outgoing = ssl.MemoryBIO()
-    with contextlib.suppress(ssl.SSLWantReadError):
-        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="x").do_handshake()
-    return outgoing.read()
-
-
-HELLO = client_hello()
-RUBBISH = {
-    "nothing": b"",
-    "one byte": b"\x16",
-    "random": bytes(range(256)) * 16,
-    "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an SSH banner": b"SSH-2.0-OpenSSH_9.6\r\n",
-    "an h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "half a hello": HELLO[: len(HELLO) // 2],
-    "a hello and no more": HELLO,
-    "a hello twice": HELLO * 2,
-    "a hello with rubbish behind it": HELLO + os.urandom(2000),
-    "a record that promises 64 KiB": b"\x16\x03\x01\xff\xff" + b"\x01" * 1000,
-    "a hello of version 0": HELLO[:9] + b"\0\0" + HELLO[11:],
-    "an SSL 2 hello": b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10" + b"\0" * 40,
-    "an alert": b"\x15\x03\x03\x00\x02\x02\x28",
-    "application data": b"\x17\x03\x03\x00\x10" + b"\0" * 16,
-}
-
-
-def send_and_leave(port, data, *, abort):
-    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as plain:
-        with contextlib.suppress(OSError):
-            plain.sendall(data)
-            if abort:
-                plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                return
-            plain.shutdown(socket.SHUT_WR)
-            while plain.recv(4096):
-                pass
 
 
 @pytest.fixture
@@ -73,7 +31,7 @@ def test_rubbish_reaches_no_application_and_stops_no_server(serve, world, blocks
     with serve(context) as server:
         for data in RUBBISH.values():
             for abort in endings:
-                send_and_leave(server.port, data, abort=abort)
+                send_rubbish(server.port, data, abort=abort)
         assert server.attempt(world.client()).answer == b"spiffe://a.test/client"
     assert server.served == ["spiffe://a.test/client"]
     assert context.rejections == 0, "none of them was a peer"
@@ -98,7 +56,7 @@ def test_rubbish_is_one_ssl_error(world, role, rubbish):
 
 def test_those_who_stay_silent_keep_nobody_out(serve, world, blocks):
     # A server of one thread waits for whom it accepted: its timeout is its own.
-    held = [] if blocks else [HELLO[:20], b"", HELLO]
+    held = [] if blocks else [CLIENT_HELLO[:20], b"", CLIENT_HELLO]
     with contextlib.ExitStack() as stack, serve(world.server()) as server:
         for data in held * 10:
             plain = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE))
@@ -108,22 +66,34 @@ def test_those_who_stay_silent_keep_nobody_out(serve, world, blocks):
         stack.close()
 
 
+WORDS = {
+    "200 URI SANs": "exactly one URI SAN, this one has 200",
+    "two URI SANs": "exactly one URI SAN, this one has 2",
+    "no URI SAN": "exactly one URI SAN, this one has 0",
+    "an ID of 30 kB": "not a SPIFFE ID",
+    "an ID without a path": "has no path",
+    "a CA as leaf": "is a CA certificate",
+    "no key usage": "has no key usage",
+    "a leaf that signs": "keyCertSign",
+    "another trust domain": "no bundle for trust domain other-domain.test",
+    "an extension of rubbish": "",
+}
+
+
 def hostile(ca):
     """Leaves that OpenSSL takes and SPIFFE does not, by the words of their refusal."""
-    many = tuple(f"spiffe://a.test/{number}" for number in range(200))
-    rubbish = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.1"), b"\x04\x00rubbish")
-    long = "spiffe://a.test/" + "x" * 30_000
-    return {
-        "exactly one URI SAN, this one has 200": ca.credential("/x", uris=many),
-        "exactly one URI SAN, this one has 0": ca.credential("/x", uris=()),
-        "not a SPIFFE ID": ca.credential("/x", uris=(long,)),
-        "has no path": ca.credential("/x", uris=("spiffe://a.test",)),
-        "is a CA certificate": ca.credential("/x", ca=True),
-        "has no key usage": ca.credential("/x", key_usage=None),
-        "keyCertSign": ca.credential("/x", key_usage=frozenset({"digital_signature", "key_cert_sign"})),
-        "no bundle for trust domain b.test": ca.credential("spiffe://b.test/x"),
-        "": ca.credential("/x", extensions={rubbish: False}),
-    }
+    credentials = hostile_credentials(ca)
+    return {words: credentials[name] for name, words in WORDS.items()}
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_every_hostile_credential_is_refused_whatever_the_policy(world, shake, foreign, side):
+    for name, credential in hostile_credentials(world.ca).items():
+        if side == "server":
+            error = shake(world.server(unsafe_authorize_any()), foreign(credential)).server_error
+        else:
+            error = shake(foreign(credential, server=True), world.client(unsafe_authorize_any())).client_error
+        assert isinstance(error, ssl.SSLError), name
 
 
 def test_hostile_leaves_are_refused_each_with_its_words_on_every_stack(serve, world, foreign):
@@ -165,22 +135,9 @@ def test_two_hundred_names_of_another_kind_are_fine(world, shake, foreign):
 # --- chains ----------------------------------------------------------------------------------------------------------
 
 
-def padded(ca, size):
-    """A good chain with so many bytes of strangers' certificates behind it."""
-    credential = ca.credential("/client")
-    stranger = TestCA("stranger.test").credential(
-        "/x",
-        extensions={
-            x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x04\x82\x1f\x40" + b"x" * 8000): False
-        },
-    )
-    count = size // len(stranger.certificates[0].public_bytes(Encoding.DER))
-    return Credential((*credential.certificates, *(stranger.certificates[0],) * count), credential.private_key)
-
-
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_a_chain_of_a_megabyte_is_one_clear_error(world, shake, foreign, side):
-    huge = padded(world.ca, 1 << 20)
+    huge = padded_chain(world.ca, 1 << 20)
     if side == "server":
         error = shake(world.server(), foreign(huge)).server_error
     else:
@@ -190,7 +147,7 @@ def test_a_chain_of_a_megabyte_is_one_clear_error(world, shake, foreign, side):
 
 
 def test_what_fits_costs_time_and_nothing_else(world, shake, foreign):
-    pipe = shake(world.server(), foreign(padded(world.ca, 80_000)))
+    pipe = shake(world.server(), foreign(padded_chain(world.ca, 80_000)))
     assert str(pipe.server.peer_spiffe_id) == "spiffe://a.test/client"
 
 
@@ -205,7 +162,7 @@ def test_a_hundred_intermediates_are_an_error_like_others(world, shake, foreign)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory in /proc")
 def test_hostile_peers_leave_no_memory_behind(world, shake, foreign):
     server = world.server(unsafe_authorize_any())
-    peers = [foreign(credential) for credential in (padded(world.ca, 1 << 20), *hostile(world.ca).values())]
+    peers = [foreign(credential) for credential in (padded_chain(world.ca, 1 << 20), *hostile(world.ca).values())]
 
     def resident():
         gc.collect()
