@@ -45,6 +45,7 @@ _LOG_BURST: Final = 100.0
 
 AuthContext = Mapping[str, Sequence[bytes]]
 _Credential = tuple[bytes, bytes]  # the leaf and what came with it, as PEM
+_Proven = tuple[SpiffeID, datetime]  # whose it is, and when the first of its certificates expires
 _peer: contextvars.ContextVar[tuple[bytes, SpiffeID]] = contextvars.ContextVar("authsec_grpc_peer")
 
 
@@ -143,7 +144,7 @@ class CredentialsFollower:
 class _Known:
     """What callers have proven by one set of bundles."""
 
-    def __init__(self, context: X509Context, number: int, proven: dict[_Credential, SpiffeID]) -> None:
+    def __init__(self, context: X509Context, number: int, proven: dict[_Credential, _Proven]) -> None:
         self.context = context
         self.number = number
         self.proven = proven
@@ -152,7 +153,8 @@ class _Known:
 class CallerVerifier:
     """The verdict on each call: by the newest bundles and the policy, whenever its connection began.
 
-    The time of the caller's certificate was the handshake's business: a live connection outlasts it.
+    The time of the caller's certificate was the handshake's business: a live connection outlasts it. Not so where the
+    TLS session was resumed: grpcio's core issues tickets, cannot be told not to, and looks at no certificate again.
     """
 
     def __init__(self, source: X509ContextSource, policy: MethodPolicy, on_rejected: RejectionHook | None) -> None:
@@ -183,7 +185,9 @@ class CallerVerifier:
         peer: SpiffeID | None = None
         try:
             credential = _credential(auth_context)
-            peer = known.proven.get(credential) or _prove(credential, known)
+            peer, ends = known.proven.get(credential) or _prove(credential, known)
+            if auth_context.get("ssl_session_reused") != [b"false"] and datetime.now(UTC) > ends:
+                raise UntrustedPeerError(f"the TLS session was resumed, and its certificate expired at {ends:%FT%TZ}")
             self._policy.authorize(peer, method)
             return peer
         except PeerNotAuthorizedError as error:
@@ -233,7 +237,7 @@ def _credential(auth_context: AuthContext) -> _Credential:
     return leaf[0], chain[0] if chain else b""
 
 
-def _prove(credential: _Credential, known: _Known) -> SpiffeID:
+def _prove(credential: _Credential, known: _Known) -> _Proven:
     bundles: BundleSet[X509Bundle] = known.context.bundles
     leaf, rest = credential
     try:
@@ -243,11 +247,11 @@ def _prove(credential: _Credential, known: _Known) -> SpiffeID:
         raise
     except Exception as error:
         raise _unjudged(error) from error
-    peer = verify_chain(chain, bundles, at=at)
+    proven = verify_chain(chain, bundles, at=at), min(each.not_valid_after_utc for each in chain)
     if len(known.proven) >= _PROVEN_KEPT:
         known.proven.clear()
-    known.proven[credential] = peer
-    return peer
+    known.proven[credential] = proven
+    return proven
 
 
 def _unjudged(error: Exception) -> SpiffeError:

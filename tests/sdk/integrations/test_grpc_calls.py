@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
+import h2.config
+import h2.connection
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -241,6 +245,49 @@ def test_a_client_without_a_certificate_is_refused_in_the_handshake(world: Any, 
             received = tls.recv(4096)  # a server that accepts sends its settings
     assert received == b""
     assert service.hits == 0
+
+
+def call_echo(port: int, context: ssl.SSLContext, session: Any = None) -> tuple[str, ssl.SSLSession | None, bool]:
+    """Call without grpcio, which does not let go of its sessions; the status is empty where the server hung up."""
+    headers = [(":method", "POST"), (":scheme", "https"), (":path", "/t.S/echo"), (":authority", "x")]
+    headers += [("content-type", "application/grpc"), ("te", "trailers")]
+    http2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    status = ""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
+        try:
+            with context.wrap_socket(plain, session=session) as tls:
+                http2.initiate_connection()
+                http2.send_headers(1, headers)
+                http2.send_data(1, bytes(5), end_stream=True)
+                tls.sendall(http2.data_to_send())
+                while not status and (data := tls.recv(65536)):
+                    for event in http2.receive_data(data):
+                        status = dict(getattr(event, "headers", None) or ()).get("grpc-status", status)
+                return status, tls.session, bool(tls.session_reused)
+        except (ssl.SSLError, ConnectionError):
+            return status, None, False
+
+
+def test_a_session_does_not_outlive_the_callers_certificate(world: Any, serve: Any, tmp_path: Path) -> None:
+    """grpcio's core resumes TLS sessions without looking at certificates again."""
+    expires = datetime.now(UTC) + timedelta(seconds=6)
+    credential = world.ca.credential("/frontend", not_after=expires)
+    file = tmp_path / "frontend.pem"
+    file.write_bytes(credential.key_pem() + credential.chain_pem())
+    context = world.context_without_certificate()
+    context.load_cert_chain(file)
+    context.set_alpn_protocols(["h2"])
+    heard: list[Any] = []
+    with serve(on_rejected=heard.append) as port:
+        status, session, _ = call_echo(port, context)
+        assert (status, heard) == ("0", [])
+        status, session, resumed = call_echo(port, context, session)
+        assert (status, resumed) == ("0", True)
+        until(lambda: datetime.now(UTC) > expires + timedelta(seconds=1))
+        status, _, resumed = call_echo(port, context, session)
+        assert (status, resumed) == (str(grpc.StatusCode.UNAUTHENTICATED.value[0]), True)
+        assert call_echo(port, context)[0] == "", "with a whole handshake it does not come that far"
+    assert "resumed" in str(heard[0].reason)
 
 
 def test_nothing_goes_round_the_policy(world: Any) -> None:
