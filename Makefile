@@ -8,13 +8,14 @@ UV := $(BIN)/uv
 SOURCES := authsec_sdk icp_server icp_agent icp_common demo
 CODE := $(SOURCES) tests bench examples tools
 WORKERS ?= auto
+FUZZ_EXAMPLES ?= 5000
 # What the users' lock is for: both daemons, the command line, and the two integrations that the demo runs on.
 USERS_EXTRAS := --extra agent --extra cli --extra httpx --extra server --extra uvicorn
 
 CONTRACT := tests/sdk/integrations -k "test_client_contract or test_server_contract or test_rotation_under_load"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test check format lint types imports unit soak interop test-integrations proto bench lock docs clean
+.PHONY: help setup dev demo test check format lint types imports unit soak fuzz interop test-integrations proto bench lock docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -65,6 +66,9 @@ unit: $(VENV)/.developers
 
 soak: $(VENV)/.developers ## The slow tests: long rotations, restarts under load
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.developers ## Every property test of parsers and rules with many examples (FUZZ_EXAMPLES=5000)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n $(WORKERS) --timeout=3600 $(PYTEST_ARGS)
 
 interop: $(VENV)/.developers ## The matrix against upstream (SPIRE_SERVER_BIN, SPIRE_AGENT_BIN), printed as a table
 	@$(BIN)/python -m tools.ensure_go

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed-skips")
@@ -18,6 +19,28 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# `make fuzz`: every property test with as many examples as there is time for, and no other test.
+FUZZ = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With FUZZ_EXAMPLES keep the property tests alone, each with that many examples whatever it says itself."""
+    if not FUZZ:
+        return
+    kept = [item for item in items if getattr(getattr(item, "obj", None), "is_hypothesis_test", False)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+    for item in kept:
+        test = getattr(item.obj, "__func__", item.obj)  # type: ignore[attr-defined]  # `kept` have one
+        own = getattr(test, "_hypothesis_internal_use_settings", None) or hypothesis.settings.default
+        test._hypothesis_internal_use_settings = hypothesis.settings(
+            own,
+            max_examples=FUZZ,
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+            database=None,
+        )
 
 
 def allowed_skips() -> list[tuple[str, str]]:
