@@ -46,6 +46,7 @@ from icp_server.ports import Clock
 from icp_server.services.agents import AgentService
 from icp_server.services.bundles import BundleService
 from icp_server.services.entries import EntryService
+from icp_server.services.follower import Follower
 from icp_server.services.housekeeping import EVERY, Housekeeping
 from icp_server.services.local_authority import LocalAuthorityService
 from icp_server.services.svids import SVIDService
@@ -115,6 +116,7 @@ class ICPServer:
         self._parts = contextlib.AsyncExitStack()
         self._lifecycle: CALifecycle
         self._housekeeping: Housekeeping
+        self._follower: Follower | None = None
         self.tcp_address: tuple[str, int] = ("", 0)
         """Where agents are served, once it is."""
         self.health_address: tuple[str, int] = ("", 0)
@@ -143,6 +145,8 @@ class ICPServer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._lifecycle.run(), name="CA lifecycle")
             tasks.create_task(self._housekeeping.run(), name="housekeeping")
+            if self._follower is not None:
+                tasks.create_task(self._follower.run(), name="following other servers")
 
     async def _start(self) -> None:
         config = self._config
@@ -159,6 +163,9 @@ class ICPServer:
         signers = self._signers()
         identity = await self._start_authority(store, signers)
         services = self._services(store, signers)
+        wakes = store.wakes()
+        if wakes is not None:
+            self._follower = Follower(store, services.entries, wakes, self._clock, on_bundles=identity.refresh)
         interceptor = Interceptor(
             Gate(services.agents, services.entries, config.admin_ids),
             AuditTrail(enabled=config.audit_log_enabled),

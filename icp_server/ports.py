@@ -24,6 +24,7 @@ from icp_server.domain.ca_slots import AuthorityRecord
 from icp_server.domain.filters import AgentFilter, EntryFilter
 from icp_server.domain.issued import IssuedSVID, LeafRequest
 from icp_server.domain.results import ItemResult, Page, PageRequest
+from icp_server.domain.revision import Changes, Revision
 from icp_server.domain.token_template import JWTRequest, WITRequest
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -35,9 +36,9 @@ Challenge: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class EntryDelta:
-    """Entries that changed since a position of the change log, in the state they have now."""
+    """Entries that changed since a revision, in the state they have now."""
 
-    position: int
+    revision: Revision
     changed: tuple[RegistrationEntry, ...]
     removed: frozenset[str]
     complete: bool
@@ -75,11 +76,14 @@ class EntryStore(Protocol):
     async def count(self, filter_: EntryFilter) -> int:
         """How many entries the filter lets through."""
 
-    def position(self) -> int:
-        """Where the change log stands; cheap enough for every call."""
+    def revision(self) -> Revision:
+        """The newest revision this process knows of; cheap enough for every call."""
 
-    async def changes_since(self, position: int) -> EntryDelta:
-        """What changed after a position; everything for a position that is unknown, or too old."""
+    async def changes_since(self, known: Revision | None) -> EntryDelta:
+        """What changed after a revision; everything for one that is unknown, too old, or of another epoch."""
+
+    async def inventory(self) -> tuple[Revision, frozenset[tuple[str, int, int]]]:
+        """Every entry by id, revision number and time of creation: enough to tell whether another reader has them."""
 
     async def prune_expired(self, now: datetime) -> int:
         """Remove the entries whose own expiry has passed; how many."""
@@ -88,8 +92,8 @@ class EntryStore(Protocol):
 class AgentStore(Protocol):
     """Attested nodes of one trust domain."""
 
-    async def get(self, agent_id: SpiffeID) -> Agent | None:
-        """The agent's record."""
+    async def get(self, agent_id: SpiffeID, *, fresh: bool = False) -> Agent | None:
+        """The agent's record; ``fresh``: as the database has it, whatever is remembered of it."""
 
     async def save_attested(self, agent: Agent, *, first_use_only: bool = False) -> None:
         """Write the record of a fresh attestation: a new one, or in place of the one before.
@@ -255,6 +259,13 @@ class Store(Protocol):
     @property
     def trust_domain(self) -> TrustDomain:
         """The trust domain this handle is bound to."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other servers may write to the same database."""
+
+    async def changes_since(self, known: Revision | None) -> Changes:
+        """What became different after a revision, by whichever server; what is remembered of it is forgotten."""
 
     @property
     def entries(self) -> EntryStore:

@@ -5,7 +5,7 @@ Pure, in memory. What a question costs depends on the entries in its answer, not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
@@ -30,6 +30,9 @@ class EntryIndex:
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def __iter__(self) -> Iterator[RegistrationEntry]:
+        return iter(self._by_id.values())
 
     def get(self, entry_id: str) -> RegistrationEntry | None:
         """The entry with this id."""

@@ -120,7 +120,15 @@ class AgentService:
             AgentDenied: with the reason the agent acts on.
         """
         agent = await self._store.agents.get(agent_id)
-        if judge(agent, agent_id, serial_number, not_after, self._clock()) is Standing.CURRENT:
+        try:
+            standing = judge(agent, agent_id, serial_number, not_after, self._clock())
+        except AgentDenied:
+            if not self._store.shared:
+                raise
+            # It may have attested or renewed at another server a moment ago: a denial costs it what it has.
+            agent = await self._store.agents.get(agent_id, fresh=True)
+            standing = judge(agent, agent_id, serial_number, not_after, self._clock())
+        if standing is Standing.CURRENT:
             assert agent is not None, "judge refuses what is not there"
             return agent
         promoted = await self._store.agents.promote(agent_id, serial_number)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from authsec_sdk.spiffe import SpiffeID
@@ -17,7 +18,7 @@ from authsec_sdk.spire.entries import (
 )
 from authsec_sdk.spire.selectors import BORROWABLE, only_borrowable
 from icp_server.domain.agent import Agent
-from icp_server.domain.errors import AlreadyExists, Internal, InvalidArgument, NotFound, ServiceError
+from icp_server.domain.errors import AlreadyExists, Internal, InvalidArgument, NotFound, ServiceError, Unavailable
 from icp_server.domain.filters import EntryFilter
 from icp_server.domain.results import ItemResult, Page, PageRequest
 from icp_server.ports import Clock, Store
@@ -128,9 +129,34 @@ class EntryService:
         """The entries this agent may serve, sorted by id: one consistent snapshot."""
         return tuple((await self._cache.authorized(agent)).values())
 
-    async def authorized_by_id(self, agent: Agent) -> Mapping[str, RegistrationEntry]:
-        """The same, by id; cannot be changed."""
-        return await self._cache.authorized(agent)
+    async def authorized_by_id(self, agent: Agent, wanted: Iterable[str] = ()) -> Mapping[str, RegistrationEntry]:
+        """The same, by id; cannot be changed.
+
+        ``wanted``: ids the agent asked for. One that is not there may have been created at another server a moment
+        ago, so the database is asked before the answer is no.
+        """
+        found = await self._cache.authorized(agent)
+        if self._store.shared and any(entry_id not in found for entry_id in wanted):
+            with contextlib.suppress(Unavailable):
+                await self._cache.refresh()
+                found = await self._cache.authorized(agent)
+        return found
+
+    async def refresh(self) -> None:
+        """Take over what other servers wrote.
+
+        Raises:
+            Unavailable, Internal: the database cannot be asked; what is known stays.
+        """
+        await self._cache.refresh()
+
+    async def reconcile(self) -> int:
+        """Hold what is known against the database; how many entries differed.
+
+        Raises:
+            Unavailable, Internal: the database cannot be asked.
+        """
+        return await self._cache.reconcile()
 
     async def rights(self, spiffe_id: SpiffeID, serial_number: str) -> Rights:
         """What the holder of this certificate may do: it must have been issued here, and an entry must say so now."""

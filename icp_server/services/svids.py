@@ -44,7 +44,7 @@ class SVIDService:
             raise InvalidArgument("missing parameters")
         if len(items) > MAX_BATCH:
             raise ResourceExhausted(f"rate ({len(items)}) exceeds burst size ({MAX_BATCH})")
-        authorized = await self._entries.authorized_by_id(agent)
+        authorized = await self._entries.authorized_by_id(agent, [item.entry_id for item in items if item.entry_id])
         refusals = [_refusal(item, authorized) for item in items]
         wanted = [
             (item, authorized[item.entry_id]) for item, refusal in zip(items, refusals, strict=True) if refusal is None

@@ -11,7 +11,7 @@ MAX_AGENTS = 10_000
 
 
 class AgentCache:
-    """As fresh as the last committed write, as long as every write goes through this process and says so here."""
+    """As fresh as the last committed write of this process, and the last that a follower told of another server's."""
 
     def __init__(self) -> None:
         self._records: OrderedDict[SpiffeID, Agent] = OrderedDict()
@@ -39,3 +39,8 @@ class AgentCache:
         """Forget a record that a committed write may have changed."""
         self._writes += 1
         self._records.pop(agent_id, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._writes += 1
+        self._records.clear()

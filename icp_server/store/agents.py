@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Row, Select, func
@@ -43,10 +43,18 @@ class SQLAgentStore:
         self._scope = scope
         self._cache = AgentCache()
 
-    async def get(self, agent_id: SpiffeID) -> Agent | None:
+    def forget(self, agent_ids: Collection[SpiffeID] | None) -> None:
+        """Another server may have written these; None: any."""
+        if agent_ids is None:
+            self._cache.clear()
+            return
+        for agent_id in agent_ids:
+            self._cache.written(agent_id)
+
+    async def get(self, agent_id: SpiffeID, *, fresh: bool = False) -> Agent | None:
         """The agent's record."""
         cached = self._cache.get(agent_id)
-        if cached is not None:
+        if cached is not None and not fresh:
             return cached
         writes = self._cache.writes
         async with self._scope.read() as connection:
@@ -147,7 +155,7 @@ class SQLAgentStore:
             )
             return None, list((await connection.execute(alias.returning(entries.c.entry_id))).scalars())
 
-        await change_entries(self._scope, work, lambda: self._cache.written(agent_id))
+        await change_entries(self._scope, work, lambda: self._cache.written(agent_id), agents=[agent_id])
 
     async def list(self, filter_: AgentFilter, page: PageRequest) -> Page[Agent]:
         """Agents in the order they first attested."""
@@ -164,7 +172,12 @@ class SQLAgentStore:
             return int((await connection.execute(query)).scalar_one())
 
     async def _write(self, agent_id: SpiffeID, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        return await self._scope.write(work, lambda _: self._cache.written(agent_id))
+        async def noted(connection: AsyncConnection) -> T:
+            result = await work(connection)
+            await self._scope.note(connection, agents=[agent_id])
+            return result
+
+        return await self._scope.write(noted, lambda _: self._cache.written(agent_id))
 
     async def _find(self, connection: AsyncConnection, agent_id: SpiffeID) -> tuple[int, Agent] | None:
         query = self._scope.select(agents).where(agents.c.spiffe_id == str(agent_id))

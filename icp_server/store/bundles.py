@@ -23,14 +23,20 @@ class SQLBundleStore:
 
     async def get(self, trust_domain: TrustDomain) -> TrustBundle | None:
         """The bundle of a trust domain."""
-        async with self._scope.read() as connection:
-            found = await load(self._scope, connection, trust_domain)
+        found = await self.published(trust_domain)
         return found.bundle if found else None
 
     async def published(self, trust_domain: TrustDomain) -> PublishedBundle | None:
         """The bundle of a trust domain with what is tainted and when keys end."""
-        async with self._scope.read() as connection:
-            return await load(self._scope, connection, trust_domain)
+
+        async def read() -> PublishedBundle | None:
+            async with self._scope.read() as connection:
+                return await load(self._scope, connection, trust_domain)
+
+        # A file is read each time; a shared database is asked when it changed, and does without while it is away.
+        if self._scope.database.postgres is None:
+            return await read()
+        return await self._scope.remembered.get(trust_domain, read)
 
     async def append_x509(self, certificate_der: bytes) -> TrustBundle:
         """Add an authority to the own bundle."""

@@ -10,16 +10,19 @@ from typing import TypeVar
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.spire.entries import EntryChanges, RegistrationEntry
 from authsec_sdk.spire.selectors import unique_selectors
 from icp_server.domain.errors import AlreadyExists, NotFound, ServiceError
 from icp_server.domain.filters import EntryFilter
 from icp_server.domain.results import ItemResult, Page, PageRequest
+from icp_server.domain.revision import Revision
 from icp_server.ports import EntryDelta
 from icp_server.store import entry_rows
+from icp_server.store.feed import reaches_back, revision_of
 from icp_server.store.paging import next_token, start_of
-from icp_server.store.scope import Scope
-from icp_server.store.tables import entries, entry_changes, entry_federates_with, entry_selectors
+from icp_server.store.scope import ENTRY, Scope
+from icp_server.store.tables import changes, entries, entry_federates_with, entry_selectors
 
 T = TypeVar("T")
 
@@ -87,27 +90,32 @@ class SQLEntryStore:
         async with self._scope.read() as connection:
             return int((await connection.execute(query)).scalar_one())
 
-    def position(self) -> int:
-        """Where the change log stands."""
-        return self._scope.entry_position
+    def revision(self) -> Revision:
+        """The newest revision this process knows of."""
+        return self._scope.entry_revision
 
-    async def changes_since(self, position: int) -> EntryDelta:
-        """What changed after a position; everything where the log does not reach back so far."""
-        # Read before the snapshot is taken: what the snapshot has beyond it is only told twice.
-        now_at = self._scope.entry_position
-        complete = position <= 0 or not self._scope.changes_reach_back_to() <= position <= now_at
+    async def changes_since(self, known: Revision | None) -> EntryDelta:
+        """What changed after a revision; everything where the log does not reach back so far."""
         async with self._scope.read() as connection:
-            if complete:
+            now = await revision_of(self._scope, connection)
+            if known is None or not reaches_back(now, known):
                 found = await entry_rows.load(self._scope, connection)
-                return EntryDelta(now_at, tuple(entry for _, entry in found), frozenset(), complete=True)
-            query = self._scope.select(entry_changes, entry_changes.c.entry_id)
-            query = query.where(entry_changes.c.position > position).distinct()
+                return EntryDelta(now, tuple(entry for _, entry in found), frozenset(), complete=True)
+            query = self._scope.select(changes, changes.c.name)
+            query = query.where(changes.c.position > known.position, changes.c.kind == ENTRY).distinct()
             ids = frozenset((await connection.execute(query)).scalars())
             changed: list[RegistrationEntry] = []
             for chunk in entry_rows.chunks(sorted(ids)):
                 found = await entry_rows.load(self._scope, connection, entries.c.entry_id.in_(chunk))
                 changed += [entry for _, entry in found]
-        return EntryDelta(now_at, tuple(changed), ids - {entry.id for entry in changed}, complete=False)
+        return EntryDelta(now, tuple(changed), ids - {entry.id for entry in changed}, complete=False)
+
+    async def inventory(self) -> tuple[Revision, frozenset[tuple[str, int, int]]]:
+        """Every entry by id, revision number and time of creation: enough to tell whether another reader has them."""
+        async with self._scope.read() as connection:
+            now = await revision_of(self._scope, connection)
+            query = self._scope.select(entries, entries.c.entry_id, entries.c.revision_number, entries.c.created_at)
+            return now, frozenset(tuple(row) for row in await connection.execute(query))
 
     async def prune_expired(self, now: datetime) -> int:
         """Remove the entries whose own expiry has passed; how many."""
@@ -173,15 +181,24 @@ async def change_entries(
     scope: Scope,
     work: Callable[[AsyncConnection], Awaitable[tuple[T, list[str]]]],
     committed: Callable[[], None] = lambda: None,
+    *,
+    agents: Sequence[SpiffeID] = (),
 ) -> T:
-    """Run a write that gives its result and the ids of the entries it changed; their change is logged with it."""
+    """Run a write that gives its result and the ids of the entries it changed; their change is logged with it.
 
-    async def logged(connection: AsyncConnection) -> tuple[T, int]:
+    ``agents`` are logged too, whatever becomes of the entries.
+    """
+
+    async def logged(connection: AsyncConnection) -> tuple[T, Revision | None]:
         result, changed = await work(connection)
-        return result, await scope.note_entry_changes(connection, changed) if changed else 0
+        if not (changed or agents):
+            return result, None
+        revision = await scope.note(connection, entries=changed, agents=agents)
+        return result, revision if changed else None
 
-    def done(outcome: tuple[T, int]) -> None:
-        scope.entries_changed_to(outcome[1])
+    def done(outcome: tuple[T, Revision | None]) -> None:
+        if outcome[1] is not None:
+            scope.entries_changed_to(outcome[1])
         committed()
 
     return (await scope.write(logged, done))[0]

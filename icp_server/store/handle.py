@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from authsec_sdk.spiffe import TrustDomain
+from icp_server.domain.revision import Changes, Revision
 from icp_server.ports import Clock
+from icp_server.store import feed
 from icp_server.store.agents import SQLAgentStore
 from icp_server.store.authorities import SQLAuthorityStore
 from icp_server.store.bundles import SQLBundleStore
@@ -12,14 +17,20 @@ from icp_server.store.entries import SQLEntryStore
 from icp_server.store.issuance import SQLIssuanceStore
 from icp_server.store.join_tokens import SQLJoinTokenStore
 from icp_server.store.journals import SQLJournalStore
-from icp_server.store.scope import Scope, bind
+from icp_server.store.scope import Scope, bind, channel_of
+
+if TYPE_CHECKING:
+    from icp_server.store.wakes import PostgresWakes
 
 
 class SQLStore:
     """Implements the `Store` port. One handle a trust domain: entries' changes are counted in it."""
 
     def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._bundles_told: Mapping[str, int] = {}
         self.trust_domain = scope.trust_domain
+        self.shared = scope.database.postgres is not None
         self.entries = SQLEntryStore(scope)
         self.agents = SQLAgentStore(scope)
         self.join_tokens = SQLJoinTokenStore(scope)
@@ -36,3 +47,21 @@ class SQLStore:
             Internal: the database failed.
         """
         return cls(await bind(database, trust_domain, clock))
+
+    async def changes_since(self, known: Revision | None) -> Changes:
+        """What became different after a revision, by whichever server; what is remembered of it is forgotten."""
+        changes = await feed.changes_since(self._scope, known)
+        self.agents.forget(None if changes.complete else changes.agents)
+        if changes.bundles != self._bundles_told:
+            self._scope.remembered.outdate()
+            self._bundles_told = changes.bundles
+        return changes
+
+    def wakes(self) -> PostgresWakes | None:
+        """What tells that another server wrote; None where there is no other."""
+        settings = self._scope.database.postgres
+        if settings is None:
+            return None
+        from icp_server.store.wakes import PostgresWakes
+
+        return PostgresWakes(settings, channel_of(self._scope.row_id))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Table,
     Update,
     delete,
+    func,
     insert,
     literal_column,
     select,
@@ -22,24 +24,35 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authsec_sdk.spiffe import TrustDomain
+from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from icp_server.domain.revision import Revision
 from icp_server.ports import Clock
 from icp_server.store.database import Database
-from icp_server.store.tables import entry_changes, trust_domains
+from icp_server.store.remembered import Remembered
+from icp_server.store.tables import changes, trust_domains
 
 T = TypeVar("T")
 
-_CHANGES_KEPT = 10_000
+CHANGES_KEPT: Final = 10_000
+"""Positions the log of changes reaches back at least; who is further behind reads everything."""
+ENTRY: Final = "entry"
+AGENT: Final = "agent"
+_TRIM_EVERY: Final = 100
 
 
 class Scope:
     """Transactions and statements that cannot leave the trust domain. Made by `bind`."""
 
-    def __init__(self, database: Database, trust_domain: TrustDomain, row_id: int, position: int, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, trust_domain: TrustDomain, row_id: int, revision: Revision, clock: Clock
+    ) -> None:
         self.trust_domain = trust_domain
-        self.entry_position = position
+        self.row_id = row_id
+        self.database = database
         self.read = database.read
-        self._database = database
+        self.remembered = Remembered()
+        self.entry_revision = revision
+        """The newest change of entries this process knows of. Servers that share the database may be further."""
         self._id = row_id
         self._clock = clock
 
@@ -52,14 +65,22 @@ class Scope:
         in it is counted in the order of commits, and what `work` read is still so when it commits. Unlike an advisory
         lock, a row's needs rights on the table.
         """
-        if self._database.postgres is None:
-            return await self._database.write(work, committed)
+        if self.database.postgres is None:
+            return await self.database.write(work, committed)
 
         async def locked(connection: AsyncConnection) -> T:
             await connection.execute(select(trust_domains.c.id).where(trust_domains.c.id == self._id).with_for_update())
-            return await work(connection)
+            result = await work(connection)
+            # Told when, and only if, this is committed.
+            await connection.execute(select(func.pg_notify(channel_of(self._id), "")))
+            return result
 
-        return await self._database.write(locked, committed)
+        def done(result: T) -> None:
+            self.remembered.outdate()
+            if committed is not None:
+                committed(result)
+
+        return await self.database.write(locked, done)
 
     def now(self) -> int:
         """The time in Unix seconds."""
@@ -97,45 +118,53 @@ class Scope:
         if rows:
             await connection.execute(insert(table), [{"trust_domain_id": self._id, **row} for row in rows])
 
-    async def note_entry_changes(self, connection: AsyncConnection, entry_ids: list[str]) -> int:
-        """Log changed entries under the next position; give that to `entries_changed_to` after the commit."""
+    async def note(
+        self, connection: AsyncConnection, *, entries: Iterable[str] = (), agents: Iterable[SpiffeID] = ()
+    ) -> Revision:
+        """Log what a write changed under the next position."""
         counted = (
             update(trust_domains)
             .where(trust_domains.c.id == self._id)
-            .values(entry_position=trust_domains.c.entry_position + 1)
-            .returning(trust_domains.c.entry_position)
+            .values(position=trust_domains.c.position + 1)
+            .returning(trust_domains.c.epoch, trust_domains.c.position)
         )
-        position = int((await connection.execute(counted)).scalar_one())
-        await self.insert_all(
-            connection, entry_changes, [{"position": position, "entry_id": entry_id} for entry_id in entry_ids]
-        )
-        await connection.execute(self.delete(entry_changes).where(entry_changes.c.position <= position - _CHANGES_KEPT))
-        return position
+        row = (await connection.execute(counted)).one()
+        named = [*((ENTRY, entry_id) for entry_id in entries), *((AGENT, str(agent_id)) for agent_id in agents)]
+        rows: list[dict[str, object]] = [
+            {"position": row.position, "kind": kind, "name": name} for kind, name in dict.fromkeys(named)
+        ]
+        await self.insert_all(connection, changes, rows)
+        if row.position % _TRIM_EVERY == 0:
+            oldest = changes.c.position <= row.position - CHANGES_KEPT
+            await connection.execute(self.delete(changes).where(oldest))
+        return Revision(row.epoch, row.position)
 
-    def entries_changed_to(self, position: int) -> None:
-        """Let readers of the position see a change that was committed."""
-        self.entry_position = max(self.entry_position, position)
+    def entries_changed_to(self, revision: Revision) -> None:
+        """Let readers of the revision see a change of entries that was committed."""
+        if not self.entry_revision.covers(revision):
+            self.remembered = Remembered()
+        self.entry_revision = revision
 
-    def changes_reach_back_to(self) -> int:
-        """The oldest position from which the log is whole."""
-        return max(0, self.entry_position - _CHANGES_KEPT)
+
+def channel_of(trust_domain_row: int) -> str:
+    """The channel on which PostgreSQL tells of the changes of a trust domain."""
+    return f"icp_changes_{trust_domain_row}"
 
 
 async def bind(database: Database, trust_domain: TrustDomain, clock: Clock) -> Scope:
     """Bind a database to a trust domain, which is written down the first time."""
 
-    async def find(connection: AsyncConnection) -> tuple[int, int]:
-        query = select(trust_domains.c.id, trust_domains.c.entry_position)
+    async def find(connection: AsyncConnection) -> tuple[int, Revision]:
+        query = select(trust_domains.c.id, trust_domains.c.epoch, trust_domains.c.position)
         row = (await connection.execute(query.where(trust_domains.c.name == trust_domain.name))).first()
         if row is not None:
-            return row.id, row.entry_position
-        values = {"name": trust_domain.name, "entry_position": 0}
+            return row.id, Revision(row.epoch, row.position)
+        values = {"name": trust_domain.name, "position": 0, "epoch": secrets.token_hex(16)}
         if database.postgres is not None:  # another server may do the same at this moment
-            new = postgresql.insert(trust_domains).values(values).on_conflict_do_nothing()
-            await connection.execute(new)
-            return await find(connection)
-        made = insert(trust_domains).values(values).returning(trust_domains.c.id)
-        return (await connection.execute(made)).scalar_one(), 0
+            await connection.execute(postgresql.insert(trust_domains).values(values).on_conflict_do_nothing())
+        else:
+            await connection.execute(insert(trust_domains).values(values))
+        return await find(connection)
 
-    row_id, position = await database.write(find)
-    return Scope(database, trust_domain, row_id, position, clock)
+    row_id, revision = await database.write(find)
+    return Scope(database, trust_domain, row_id, revision, clock)

@@ -39,8 +39,10 @@ trust_domains = Table(
     metadata,
     _row_id(),
     Column("name", Text, nullable=False, unique=True),
-    # Counts the transactions that changed entries; raised under the row's lock, so it follows the order of commits.
-    Column("entry_position", BigInteger, nullable=False),
+    # Counts the transactions that changed something; raised under the row's lock, so it follows the order of commits.
+    Column("position", BigInteger, nullable=False),
+    # Which life of the database the positions belong to: another after a restore.
+    Column("epoch", Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
 
@@ -129,14 +131,16 @@ entry_federates_with = Table(
     Index("ix_entry_federates_with_bundle", "trust_domain_id", "bundle_id", "entry_row_id"),
 )
 
-entry_changes = Table(
-    "entry_changes",
+changes = Table(
+    "changes",
     metadata,
     _row_id(),
     _trust_domain(),
     Column("position", BigInteger, nullable=False),
-    Column("entry_id", Text, nullable=False),
-    Index("ix_entry_changes_position", "trust_domain_id", "position"),
+    # What it is the name of: an entry's id, or an agent's SPIFFE ID.
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Index("ix_changes_position", "trust_domain_id", "position"),
 )
 
 agents = Table(

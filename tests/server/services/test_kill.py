@@ -91,7 +91,7 @@ async def test_nothing_is_lost_doubled_or_joined_twice(tmp_path: Path, clock: An
             seed, _, place = batch.partition("-")
             # Of the batch promised last, the deletion that followed may be committed and not promised any more.
             assert batches[batch] == size or (int(place) == last[seed] and batches[batch] == 0), batch
-        delta = await store.entries.changes_since(0)
+        delta = await store.entries.changes_since(None)
         assert {entry.id for entry in delta.changed} == {entry.id for entry in found}
 
         agents = {

@@ -71,7 +71,7 @@ async def test_opening_again_keeps_what_is_there(tmp_path: Path, clock: Any, new
     for expected in (0, 1):
         async with await Database.open(tmp_path / "a.sqlite3") as database:
             store = await SQLStore.bind(database, TrustDomain("example.org"), clock)
-            assert store.entries.position() == expected
+            assert store.entries.revision().position == expected
             await store.entries.create([new_entry(id="e")])
             assert (await store.entries.get("e")) is not None
 
@@ -138,7 +138,7 @@ async def test_a_cancelled_write_ends_before_its_caller_goes(database: Database)
     began, go_on = asyncio.Event(), asyncio.Event()
 
     async def work(connection: AsyncConnection) -> None:
-        await connection.execute(text("INSERT INTO trust_domains (name, entry_position) VALUES ('late', 0)"))
+        await connection.execute(text("INSERT INTO trust_domains (name, position) VALUES ('late', 0)"))
         began.set()
         await go_on.wait()
 
@@ -188,7 +188,7 @@ async def test_writes_wait_for_each_other_and_reads_do_not(database: Database) -
         name = (await connection.execute(text("SELECT count(*) FROM trust_domains"))).scalar_one()
         async with database.read() as reading:  # sees the state before, at once
             assert (await reading.execute(text("SELECT count(*) FROM trust_domains"))).scalar_one() == name
-        await connection.execute(text(f"INSERT INTO trust_domains (name, entry_position) VALUES ('{name}', 0)"))
+        await connection.execute(text(f"INSERT INTO trust_domains (name, position) VALUES ('{name}', 0)"))
         inside -= 1
 
     async with asyncio.TaskGroup() as group:

@@ -19,6 +19,7 @@ from icp_server.domain.authorized_entries import EntryIndex
 from icp_server.domain.errors import AlreadyExists, Internal, InvalidArgument, NotFound
 from icp_server.domain.filters import EntryFilter, FederatesWithMatch, Match, SelectorMatch
 from icp_server.domain.results import PageRequest
+from icp_server.domain.revision import Revision
 from icp_server.store.entry_rows import CHUNK
 from icp_server.store.handle import SQLStore
 
@@ -162,7 +163,7 @@ async def test_expired_entries_are_pruned(store: SQLStore, new_entry: NewEntry, 
     soon = int((clock() + timedelta(minutes=1)).timestamp())
     await store.entries.create([new_entry(id="soon", expires_at=soon), new_entry("b", id="never")])
     assert await store.entries.prune_expired(clock()) == 0
-    before = store.entries.position()
+    before = store.entries.revision()
     clock.forward(minutes=1)
     assert await store.entries.prune_expired(clock()) == 1
     delta = await store.entries.changes_since(before)
@@ -171,24 +172,28 @@ async def test_expired_entries_are_pruned(store: SQLStore, new_entry: NewEntry, 
 
 
 async def test_the_change_log_tells_what_changed(store: SQLStore, new_entry: NewEntry) -> None:
-    assert store.entries.position() == 0
+    assert store.entries.revision().position == 0
     await store.entries.create([new_entry("a", id="a"), new_entry("b", id="b"), new_entry("c", id="c")])
-    start = await store.entries.changes_since(-1)
+    start = await store.entries.changes_since(None)
     assert start.complete
     assert {entry.id for entry in start.changed} == {"a", "b", "c"}
-    assert start.position == store.entries.position() == 1
+    assert start.revision == store.entries.revision()
+    assert start.revision.position == 1
     await store.entries.update([EntryChanges(id="a", hint="x")], accept)
     await store.entries.delete(["b"])
     await store.entries.create([new_entry("d", id="d")])
     await store.entries.delete(["d"])
-    delta = await store.entries.changes_since(start.position)
+    delta = await store.entries.changes_since(start.revision)
     assert not delta.complete
     assert [(entry.id, entry.hint) for entry in delta.changed] == [("a", "x")]
     assert delta.removed == {"b", "d"}
-    assert delta.position == store.entries.position() == 5
-    ahead = await store.entries.changes_since(99)  # a position of another life of this database
-    assert ahead.complete
-    assert {entry.id for entry in ahead.changed} == {"a", "c"}
+    assert delta.revision == store.entries.revision()
+    assert delta.revision.position == 5
+    now = delta.revision
+    for unknown in (replace(now, position=99), Revision("another life of this database", now.position)):
+        ahead = await store.entries.changes_since(unknown)
+        assert ahead.complete
+        assert {entry.id for entry in ahead.changed} == {"a", "c"}
 
 
 async def test_what_fails_does_not_move_the_position(store: SQLStore, new_entry: NewEntry) -> None:
@@ -196,7 +201,7 @@ async def test_what_fails_does_not_move_the_position(store: SQLStore, new_entry:
     await store.entries.create([new_entry(id="a")])
     await store.entries.delete(["nothing"])
     await store.entries.update([EntryChanges(id="nothing")], accept)
-    assert store.entries.position() == 1
+    assert store.entries.revision().position == 1
 
 
 async def test_concurrent_similar_entries_are_one(store: SQLStore, new_entry: NewEntry) -> None:
@@ -209,18 +214,19 @@ async def test_concurrent_similar_entries_are_one(store: SQLStore, new_entry: Ne
 
 async def test_a_follower_of_the_log_never_misses_a_change(store: SQLStore, new_entry: NewEntry) -> None:
     """Writers and a reader at once: whenever the reader has followed to the end, its index is the table."""
-    index, position, done = EntryIndex(TD), -1, False
+    index, done = EntryIndex(TD), False
+    revision: Revision | None = None
 
     async def follow() -> None:
-        nonlocal index, position
-        delta = await store.entries.changes_since(position)
+        nonlocal index, revision
+        delta = await store.entries.changes_since(revision)
         if delta.complete:
             index = EntryIndex(TD, delta.changed)
         for entry_id in delta.removed:
             index.remove(entry_id)
         for entry in delta.changed:
             index.put(entry)
-        position = delta.position
+        revision = delta.revision
 
     async def write(name: str) -> None:
         for n in range(8):
@@ -239,7 +245,7 @@ async def test_a_follower_of_the_log_never_misses_a_change(store: SQLStore, new_
     done = True
     await reading
     await follow()
-    assert {entry.id for entry in (await store.entries.list(EntryFilter(), ALL)).items} == set(index._by_id)
+    assert {entry.id for entry in (await store.entries.list(EntryFilter(), ALL)).items} == {entry.id for entry in index}
 
 
 POOL = [Selector("k", str(n)) for n in range(5)]

@@ -138,7 +138,7 @@ async def test_the_alias_comes_with_the_token_and_goes_with_the_agent(
     agent = await attested(store, "secret-token")
     unrelated = new_entry("below", id="below", parent=agent.id.path.lstrip("/"))
     await store.entries.create([unrelated])
-    before = store.entries.position()
+    before = store.entries.revision()
     await store.agents.delete(agent.id, digest("secret-token"))
     assert await store.entries.get(entry.id) is None
     assert await store.entries.get("below") is not None
@@ -150,7 +150,7 @@ async def test_a_refused_token_leaves_no_alias(store: SQLStore, clock: Any, new_
     with pytest.raises(Internal):
         await store.join_tokens.create(token(clock), alias(store, "secret-token", new_entry))
     assert await store.entries.count(EntryFilter()) == 0
-    assert store.entries.position() == 0
+    assert store.entries.revision().position == 0
 
 
 async def test_the_alias_of_an_expired_token_serves_the_next_one(store: SQLStore, clock: Any, new_entry: Any) -> None:

@@ -193,7 +193,7 @@ async def test_a_transaction_whose_connection_ends_is_not_there(
     name = database.postgres.database
 
     async def work(connection: AsyncConnection) -> None:
-        await connection.execute(text("INSERT INTO trust_domains (name, entry_position) VALUES ('half', 0)"))
+        await connection.execute(text("INSERT INTO trust_domains (name, position) VALUES ('half', 0)"))
         pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
         await asyncio.to_thread(cluster.sql, f"SELECT pg_terminate_backend({pid}, 5000)")
         await connection.execute(text("SELECT 1"))
