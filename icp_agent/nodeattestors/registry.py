@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from authsec_sdk.hcl import Fields
-from icp_agent.nodeattestors import join_token, x509pop
+from icp_agent.nodeattestors import join_token, k8s_psat, x509pop
 from icp_agent.ports import MakeNodeAttestor, ReadNodeAttestor
 
 GROUP: Final = "icp_agent.node_attestors"
@@ -18,6 +18,7 @@ GROUP: Final = "icp_agent.node_attestors"
 BUILT_IN: Final[Mapping[str, ReadNodeAttestor]] = MappingProxyType(
     {
         join_token.NAME: join_token.read,
+        k8s_psat.NAME: k8s_psat.read,
         x509pop.NAME: x509pop.read,
     }
 )
@@ -29,7 +30,6 @@ LATER: Final[frozenset[str]] = frozenset(
         "azure_msi",
         "gcp_iit",
         "http_challenge",
-        "k8s_psat",
         "sshpop",
         "tpm_devid",
     }

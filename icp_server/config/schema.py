@@ -183,7 +183,7 @@ class PluginType:
 
 
 NODE_ATTESTORS_NOT_YET: Final = frozenset(
-    {"aws_iid", "azure_imds", "azure_msi", "gcp_iit", "http_challenge", "k8s_psat", "sshpop", "tpm_devid"}
+    {"aws_iid", "azure_imds", "azure_msi", "gcp_iit", "http_challenge", "sshpop", "tpm_devid"}
 )
 """Attestors of SPIRE's that are not built; those which are read their own settings."""
 

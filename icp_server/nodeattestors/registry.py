@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from authsec_sdk.hcl import Fields
 from icp_server.domain.join_token import ATTESTATION_TYPE as JOIN_TOKEN
-from icp_server.nodeattestors import join_token, x509pop
+from icp_server.nodeattestors import join_token, k8s_psat, x509pop
 from icp_server.ports import Clock, MakeNodeAttestor, NodeAttestor, ReadNodeAttestor, Store
 
 GROUP: Final = "icp_server.node_attestors"
@@ -22,6 +22,7 @@ GROUP: Final = "icp_server.node_attestors"
 BUILT_IN: Final[Mapping[str, ReadNodeAttestor]] = MappingProxyType(
     {
         JOIN_TOKEN: join_token.read,
+        k8s_psat.NAME: k8s_psat.read,
         x509pop.NAME: x509pop.read,
     }
 )
