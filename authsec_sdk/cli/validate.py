@@ -4,9 +4,10 @@ FILE may be ``-`` for standard input; a token on the command line could be read 
 """
 
 import argparse
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509
 
@@ -19,6 +20,7 @@ from authsec_sdk.spiffe import (
     JWTSVID,
     BundleSet,
     JWTBundle,
+    TrustBundle,
     TrustDomain,
     UnprovenWIT,
     WITBundle,
@@ -29,6 +31,8 @@ from authsec_sdk.spiffe import (
     verify_chain,
     x509_svid_id,
 )
+
+_Bundle = TypeVar("_Bundle", JWTBundle, WITBundle)
 
 _EXAMPLES = (
     ("authsec validate jwt token --audience payments", "let the agent judge a JWT-SVID"),
@@ -91,7 +95,8 @@ def _jwt(options: argparse.Namespace, now: datetime) -> Facts:
         svid = asked(options, lambda client: client.validate_jwt_svid(token, options.audience, timeout=options.timeout))
         return {"by": "the agent", **jwt_facts(svid)}
     domain = _domain(options) or JWTSVID.unsafe_parse(token).id.trust_domain
-    svid = JWTSVID.parse_and_validate(token, _jwt_bundles(options.bundle, domain), [options.audience], now=now)
+    bundles = _bundles(options.bundle, domain, b'"jwt-svid"', TrustBundle.jwt_bundle, parse_jwt_key_set)
+    svid = JWTSVID.parse_and_validate(token, bundles, [options.audience], now=now)
     return {"by": "the bundle", **jwt_facts(svid)}
 
 
@@ -99,7 +104,8 @@ def _wit(options: argparse.Namespace, now: datetime) -> Facts:
     domain = _domain(options)
     if domain is None:
         raise CallerError("whose bundle is it? Give --trust-domain")
-    wit = UnprovenWIT.parse_and_validate(files.read_token(options.file), _wit_bundles(options.bundle, domain), now=now)
+    bundles = _bundles(options.bundle, domain, b'"wit-svid"', TrustBundle.wit_bundle, parse_wit_key_set)
+    wit = UnprovenWIT.parse_and_validate(files.read_token(options.file), bundles, now=now)
     return {
         "by": "the bundle",
         "spiffe_id": str(wit.id),
@@ -123,19 +129,17 @@ def _domain(options: argparse.Namespace) -> TrustDomain | None:
     return TrustDomain.parse(options.trust_domain) if options.trust_domain else None
 
 
-def _jwt_bundles(path: Path, domain: TrustDomain) -> BundleSet[JWTBundle]:
+def _bundles(
+    path: Path,
+    domain: TrustDomain,
+    use: bytes,
+    side: Callable[[TrustBundle], _Bundle],
+    key_set: Callable[[TrustDomain, bytes], _Bundle],
+) -> BundleSet[_Bundle]:
+    """Read a bundle map, a bundle document, or a key set; of the first two the side that is for these tokens."""
     data = files.read(path)
     if b'"trust_domains"' in data:
-        return BundleSet(bundle.jwt_bundle() for bundle in parse_bundle_map(data).values())
-    if b'"jwt-svid"' in data or b'"x509-svid"' in data:
-        return BundleSet.of(parse_bundle_document(domain, data).jwt_bundle())
-    return BundleSet.of(parse_jwt_key_set(domain, data))
-
-
-def _wit_bundles(path: Path, domain: TrustDomain) -> BundleSet[WITBundle]:
-    data = files.read(path)
-    if b'"trust_domains"' in data:
-        return BundleSet(bundle.wit_bundle() for bundle in parse_bundle_map(data).values())
-    if b'"wit-svid"' in data or b'"x509-svid"' in data:
-        return BundleSet.of(parse_bundle_document(domain, data).wit_bundle())
-    return BundleSet.of(parse_wit_key_set(domain, data))
+        return BundleSet(side(bundle) for bundle in parse_bundle_map(data).values())
+    if use in data or b'"x509-svid"' in data:
+        return BundleSet.of(side(parse_bundle_document(domain, data)))
+    return BundleSet.of(key_set(domain, data))

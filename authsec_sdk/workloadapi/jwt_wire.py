@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from authsec_sdk.errors import InvalidBundleError, NoIdentityError, SpiffeError, WorkloadAPIError
+from authsec_sdk.errors import NoIdentityError, SpiffeError, WorkloadAPIError
 from authsec_sdk.jose.fault import InvalidTokenError, TokenFault
 from authsec_sdk.jose.jws import MAX_TOKEN_BYTES
 from authsec_sdk.proto import struct_pb2, workload_pb2
-from authsec_sdk.spiffe import JWTSVID, BundleSet, JWTBundle, TrustDomain, format_key_set, parse_jwt_key_set
+from authsec_sdk.spiffe import JWTSVID, BundleSet, JWTBundle, format_key_set, parse_jwt_key_set
 from authsec_sdk.workloadapi.limits import UpdateLimits
-from authsec_sdk.workloadapi.wire import check_count, check_size, read_domain, shielded
+from authsec_sdk.workloadapi.token_wire import check_current, read_key_sets
+from authsec_sdk.workloadapi.wire import check_count, check_size, shielded
 
 __all__ = [
     "JWTAnswer",
@@ -114,12 +115,7 @@ def _svid(
     missing = [name for name in request.audience if name not in svid.audience]
     if missing:
         raise InvalidTokenError(TokenFault.AUDIENCE_MISMATCH, f"{what} is not for {missing[0][:200]!r}")
-    if svid.is_expired(now):
-        raise InvalidTokenError(
-            TokenFault.EXPIRED,
-            f"{what} ({svid.id}) expired at {svid.expires_at.isoformat()} and it is {now.isoformat()}: "
-            "compare the clocks, or look why the agent does not renew it",
-        )
+    check_current(svid, what, now)
     return svid
 
 
@@ -130,20 +126,7 @@ def decode_jwt_bundles(response: workload_pb2.JWTBundlesResponse, limits: Update
         InvalidBundleError: the message holds no bundle (section 6.2.2 requires one).
         WorkloadAPIError: a limit is exceeded.
     """
-    check_count(len(response.bundles), limits.bundles, "JWT bundles")
-    bundles: dict[TrustDomain, JWTBundle] = {}
-    problems: list[SpiffeError] = []
-    for key in sorted(response.bundles):
-        try:
-            domain = read_domain(key)
-            data = response.bundles[key]
-            check_size(len(data), limits.bundle_bytes, f"the JWT bundle of {domain}")
-            bundles[domain] = parse_jwt_key_set(domain, data)
-        except SpiffeError as error:
-            problems.append(error.with_traceback(None))
-    if not bundles and not problems:
-        raise InvalidBundleError("the agent sent an update without any JWT bundle")
-    return JWTBundlesUpdate(BundleSet(bundles.values()), tuple(problems))
+    return JWTBundlesUpdate(*read_key_sets(response.bundles, "JWT", parse_jwt_key_set, limits))
 
 
 def decode_validated(response: workload_pb2.ValidateJWTSVIDResponse, token: str, audience: str) -> ValidAnswer:

@@ -5,14 +5,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from authsec_sdk.errors import InvalidBundleError, NoIdentityError, SpiffeError, WorkloadAPIError
+from authsec_sdk.errors import NoIdentityError, SpiffeError, WorkloadAPIError
 from authsec_sdk.jose.fault import InvalidTokenError, TokenFault
 from authsec_sdk.jose.jws import MAX_TOKEN_BYTES
 from authsec_sdk.jose.private_jwk import format_private_jwk
 from authsec_sdk.proto import workload_pb2
-from authsec_sdk.spiffe import WITSVID, BundleSet, TrustDomain, WITBundle, format_key_set, parse_wit_key_set
+from authsec_sdk.spiffe import WITSVID, BundleSet, WITBundle, format_key_set, parse_wit_key_set
 from authsec_sdk.workloadapi.limits import UpdateLimits
-from authsec_sdk.workloadapi.wire import check_count, check_size, read_domain, shielded
+from authsec_sdk.workloadapi.token_wire import check_current, read_key_sets
+from authsec_sdk.workloadapi.wire import check_count, check_size, shielded
 
 __all__ = [
     "WITBundlesUpdate",
@@ -84,12 +85,7 @@ def _svid(message: workload_pb2.WITSVID, what: str, now: datetime, limits: Updat
         raise InvalidTokenError(
             TokenFault.CLAIM_INVALID, f"{what} is said to be {message.spiffe_id[:200]!r}, its token says {svid.id}"
         )
-    if svid.is_expired(now):
-        raise InvalidTokenError(
-            TokenFault.EXPIRED,
-            f"{what} ({svid.id}) expired at {svid.expires_at.isoformat()} and it is {now.isoformat()}: "
-            "compare the clocks, or look why the agent does not renew it",
-        )
+    check_current(svid, what, now)
     return svid
 
 
@@ -100,20 +96,8 @@ def decode_wit_bundles(response: workload_pb2.WITBundlesResponse, limits: Update
         InvalidBundleError: the message holds no bundle (section 7.2.2 requires one).
         WorkloadAPIError: a limit is exceeded.
     """
-    check_count(len(response.bundles), limits.bundles, "WIT bundles")
-    bundles: dict[TrustDomain, WITBundle] = {}
-    problems: list[SpiffeError] = []
-    for key in sorted(response.bundles):
-        try:
-            domain = read_domain(key)
-            data = response.bundles[key].encode()
-            check_size(len(data), limits.bundle_bytes, f"the WIT bundle of {domain}")
-            bundles[domain] = parse_wit_key_set(domain, data)
-        except SpiffeError as error:
-            problems.append(error.with_traceback(None))
-    if not bundles and not problems:
-        raise InvalidBundleError("the agent sent an update without any WIT bundle")
-    return WITBundlesUpdate(BundleSet(bundles.values()), tuple(problems))
+    key_sets = {key: text.encode() for key, text in response.bundles.items()}
+    return WITBundlesUpdate(*read_key_sets(key_sets, "WIT", parse_wit_key_set, limits))
 
 
 def encode_wit_svids(svids: Iterable[WITSVID]) -> workload_pb2.WITSVIDResponse:
