@@ -11,15 +11,19 @@ from typing import Final, Never
 from authsec_sdk.errors import ConfigurationError, SpiffeError
 from authsec_sdk.http_health import HealthListener, HealthState
 from authsec_sdk.rpc import Server
+from authsec_sdk.spire.tainted import PublishedBundle
 from icp_agent.api.callers import REATTEST_SECONDS
 from icp_agent.api.health import Health
+from icp_agent.api.jwt_profile import JWTProfile
 from icp_agent.api.sds import SecretDiscovery
 from icp_agent.api.sockets import open_admin_socket, open_public_socket
 from icp_agent.api.workload import WorkloadAPI
 from icp_agent.config.settings import AgentConfig, HealthListenerSettings
 from icp_agent.domain.agent_state import Event
+from icp_agent.domain.authority_keys import key_ids_of
 from icp_agent.files import read_bounded
 from icp_agent.identities import Identities, StatusBoard
+from icp_agent.jwt_svids import JWTSVIDs
 from icp_agent.node_attestation import NodeAttestation
 from icp_agent.node_svid import NodeSVID
 from icp_agent.ports import DeniedByServerError, NodeParts, WorkloadAttestor
@@ -52,6 +56,7 @@ class Agent:
         self._version = version
         self.identities = Identities(clock)
         self.board = StatusBoard(self.identities)
+        self.jwt_svids = JWTSVIDs(clock, config.jwt)
         self._attestors = _workload_attestors(config) if attestors is None else attestors
         self._storage = AgentStorage(config.data_dir, config.keys_directory, config.trust_domain)
         self._node = NodeSVID(
@@ -109,7 +114,11 @@ class Agent:
     def _withdraw(self) -> None:
         """The server has forgotten this agent, and refuses to have it back."""
         self.board.happened(Event.FORGOTTEN, problem=self.board.status.problem)
+        self._clear()
+
+    def _clear(self) -> None:
         self.identities.clear()
+        self.jwt_svids.clear()
 
     def _take_up(self) -> None:
         svid = self._node.svid
@@ -127,19 +136,25 @@ class Agent:
             self.board,
             self._config.trust_domain,
             self._config.sync,
-            self._node.take_bundle,
+            self._take_bundle,
         )
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._post_status(client), name="agent status")
-                tasks.create_task(self._keep_fresh(client), name="agent renewal")
-                tasks.create_task(syncer.run(), name="agent sync")
+            with self.jwt_svids.served_by(client):
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._post_status(client), name="agent status")
+                    tasks.create_task(self._keep_fresh(client), name="agent renewal")
+                    tasks.create_task(syncer.run(), name="agent sync")
         except* DeniedByServerError as errors:
             denial = errors.exceptions[0]
         finally:
             await client.close()
         assert isinstance(denial, DeniedByServerError)
         return denial
+
+    async def _take_bundle(self, published: PublishedBundle) -> None:
+        self.jwt_svids.take_bundle(published)
+        self._node.taint(key_ids_of(published.tainted.x509_authorities))
+        await self._node.take_bundle(published.bundle)
 
     async def _keep_fresh(self, client: ServerClient) -> Never:
         async def attest_again() -> None:
@@ -168,7 +183,7 @@ class Agent:
         if event is not Event.EXPIRED:
             # Not ours to hand out any more. An agent that expired, or that was evicted and may attest at will, keeps
             # what it has: it may yet be welcome.
-            self.identities.clear()
+            self._clear()
         await self._node.forget()
 
     @asynccontextmanager
@@ -193,6 +208,7 @@ class Agent:
                 self.identities,
                 self.board,
                 self._attestors,
+                jwt=JWTProfile(self.jwt_svids, config.trust_domain, config.allowed_foreign_jwt_claims),
                 allow_unauthenticated_verifiers=config.allow_unauthenticated_verifiers,
                 loggable_selectors=config.log_selectors,
                 reattest_seconds=self._reattest_seconds,

@@ -14,6 +14,7 @@ from authsec_sdk.spire.renewal import should_renew
 from authsec_sdk.spire.reserved_ids import is_agent_id
 from authsec_sdk.spire.svids import IssuedX509SVID
 from icp_agent.domain.agent_state import DenialReason
+from icp_agent.domain.authority_keys import authority_key_id
 from icp_agent.domain.sync_plan import next_pause
 from icp_agent.keys import PrivateKey, generate_key, signing_request, svid_of
 from icp_agent.ports import (
@@ -54,6 +55,7 @@ class NodeSVID:
         self._availability_target = availability_target
         self._stored: StoredSVID | None = None
         self._bundle: TrustBundle | None = None
+        self._tainted: frozenset[bytes] = frozenset()
 
     @property
     def svid(self) -> X509SVID | None:
@@ -107,6 +109,10 @@ class NodeSVID:
         self._bundle = bundle
         self._publish()
 
+    def taint(self, key_ids: frozenset[bytes]) -> None:
+        """Replace the SVID at the next check if one of these X.509 authorities signed it."""
+        self._tainted = key_ids
+
     async def forget(self) -> None:
         """Drop the SVID, on disk too: the server does not accept it any more. The bundle stays."""
         self._stored = None
@@ -155,7 +161,7 @@ class NodeSVID:
         key = generate_key()
         issued = await server.renew(signing_request(key))
         # The server may sign by an authority that is new since the last sync.
-        bundle = await server.bundle()
+        bundle = (await server.bundle()).bundle
         assert self._stored is not None
         renewed = StoredSVID(self._checked(issued, key, bundle, wanted=svid), self._stored.reattestable)
         await self.take_bundle(bundle)
@@ -178,7 +184,7 @@ class NodeSVID:
         return svid
 
     def _due(self, svid: X509SVID, now: datetime) -> bool:
-        return should_renew(
+        return authority_key_id(svid) in self._tainted or should_renew(
             svid.not_before,
             svid.not_after,
             now,

@@ -10,7 +10,8 @@ from authsec_sdk.hcl import Fields
 from authsec_sdk.spiffe import TrustBundle, TrustDomain
 from authsec_sdk.spire.entries import AuthorizedEntry
 from authsec_sdk.spire.selectors import Selector
-from authsec_sdk.spire.svids import IssuedX509SVID
+from authsec_sdk.spire.svids import IssuedToken, IssuedX509SVID
+from authsec_sdk.spire.tainted import PublishedBundle
 from icp_agent.domain.agent_state import DenialReason
 from icp_common.peer_credentials import PeerCredentials
 
@@ -167,8 +168,8 @@ class ServerAPI(Protocol):
         ServerUnavailableError: everything that may pass.
     """
 
-    async def bundle(self) -> TrustBundle:
-        """The trust bundle of the agent's own trust domain."""
+    async def bundle(self) -> PublishedBundle:
+        """The trust bundle of the agent's own trust domain, and which of its authorities are tainted."""
         ...
 
     async def federated_bundle(self, trust_domain: TrustDomain) -> TrustBundle | None:
@@ -181,6 +182,10 @@ class ServerAPI(Protocol):
 
     async def sign(self, requests: Sequence[SigningRequest]) -> Sequence[IssuedX509SVID | SigningRefusal]:
         """One answer for each request, in their order. At most 500 requests."""
+        ...
+
+    async def new_jwt_svid(self, entry_id: str, audience: Sequence[str]) -> IssuedToken:
+        """A new JWT-SVID of an entry."""
         ...
 
     async def renew(self, csr: bytes) -> IssuedX509SVID:

@@ -27,13 +27,16 @@ from authsec_sdk.spiffe import BundleSet, TrustBundle, TrustDomain, X509Bundle, 
 from authsec_sdk.spiffe.source import X509ContextSource
 from authsec_sdk.spire.entries import AuthorizedEntry, EntryRevision, InvalidEntryError
 from authsec_sdk.spire.reserved_ids import server_id
-from authsec_sdk.spire.svids import IssuedX509SVID
+from authsec_sdk.spire.svids import IssuedToken, IssuedX509SVID
+from authsec_sdk.spire.tainted import PublishedBundle
 from authsec_sdk.spire.wire import (
     AUTHORIZED_ENTRY_MASK,
     authorized_entry_from_wire,
     bundle_from_wire,
+    published_from_wire,
     revision_from_wire,
     svid_from_wire,
+    token_from_wire,
 )
 from authsec_sdk.tls import mtls_client_context, tls_client_context, unsafe_bootstrap_client_context
 from icp_agent.domain.agent_state import DenialReason
@@ -172,11 +175,11 @@ class ServerClient:
         """End everything."""
         await self._line.channel.close()
 
-    async def bundle(self) -> TrustBundle:
+    async def bundle(self) -> PublishedBundle:
         """See `ServerAPI`."""
         async with self._channel() as channel:
             call = bundle_grpc.BundleStub(channel).GetBundle(bundle_pb2.GetBundleRequest(), timeout=DEADLINE)
-            return await mapped(then(call, bundle_from_wire))
+            return await mapped(then(call, published_from_wire))
 
     async def federated_bundle(self, trust_domain: TrustDomain) -> TrustBundle | None:
         """See `ServerAPI`."""
@@ -207,6 +210,13 @@ class ServerClient:
         async with self._channel() as channel:
             answer = await mapped(svid_grpc.SVIDStub(channel).BatchNewX509SVID(message, timeout=DEADLINE))
         return [_signing_answer(result) for result in answer.results]
+
+    async def new_jwt_svid(self, entry_id: str, audience: Sequence[str]) -> IssuedToken:
+        """See `ServerAPI`."""
+        message = svid_pb2.NewJWTSVIDRequest(entry_id=entry_id, audience=audience)
+        async with self._channel() as channel:
+            call = svid_grpc.SVIDStub(channel).NewJWTSVID(message, timeout=DEADLINE)
+            return await mapped(then(call, lambda answer: token_from_wire(answer.svid)))
 
     async def renew(self, csr: bytes) -> IssuedX509SVID:
         """See `ServerAPI`."""

@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from typing import Never, TypeVar
 
 from authsec_sdk.errors import SpiffeError
-from authsec_sdk.spiffe import BundleSet, TrustBundle, TrustDomain, X509Bundle
+from authsec_sdk.spiffe import BundleSet, TrustBundle, TrustDomain
 from authsec_sdk.spire.entries import AuthorizedEntry
 from authsec_sdk.spire.svids import IssuedX509SVID
+from authsec_sdk.spire.tainted import PublishedBundle
 from icp_agent.domain.agent_state import Event
+from icp_agent.domain.authority_keys import authority_key_id, key_ids_of
 from icp_agent.domain.identity_cache import SignedSVID
 from icp_agent.domain.sync_plan import next_batch_size, next_pause, sync_plan
 from icp_agent.identities import Identities, StatusBoard
@@ -61,7 +63,7 @@ class Syncer:
         board: StatusBoard,
         trust_domain: TrustDomain,
         settings: SyncSettings,
-        on_bundle: Callable[[TrustBundle], Awaitable[None]],
+        on_bundle: Callable[[PublishedBundle], Awaitable[None]],
     ) -> None:
         self._server = server
         self._identities = identities
@@ -69,7 +71,7 @@ class Syncer:
         self._trust_domain = trust_domain
         self._settings = settings
         self._on_bundle = on_bundle
-        self._bundle: TrustBundle | None = None
+        self._published: PublishedBundle | None = None
         self._batch_size = MAXIMUM_BATCH
         self._told_unsupported = False
 
@@ -120,7 +122,8 @@ class Syncer:
     async def _refresh(self) -> None:
         cache = self._identities.cache
         entries = await _named("failed to fetch authorized entries", self._server.authorized_entries(cache.entries))
-        bundle = await _named("failed to fetch the trust bundle", self._server.bundle())
+        published = await _named("failed to fetch the trust bundle", self._server.bundle())
+        bundle = published.bundle
         if bundle.trust_domain != self._trust_domain:
             raise MalformedAnswerError(f"the server sent the bundle of {bundle.trust_domain}, not {self._trust_domain}")
         if not bundle.x509_authorities:
@@ -128,21 +131,28 @@ class Syncer:
             raise MalformedAnswerError("the server sent a trust bundle without any X.509 authority")
         wanted = frozenset(domain for entry in entries for domain in entry.federates_with) - {self._trust_domain}
         federated = await self._federated(wanted)
-        if bundle != self._bundle:
-            await self._on_bundle(bundle)
-            self._bundle = bundle
+        if published != self._published:
+            await self._on_bundle(published)
+            self._published = published
         if not cache.synced or {entry.id: entry for entry in entries} != dict(cache.entries):
             _log_changes(dict(cache.entries), entries)
             cache = cache.with_entries(entries)
-        if cache.bundle != bundle.x509_bundle() or cache.federated != federated:
-            cache = cache.with_bundles(bundle.x509_bundle(), federated)
+        # One without authorities vouches for nobody, and workloads' clients choke on an empty bundle.
+        x509 = BundleSet(each.x509_bundle() for each in federated if each.x509_authorities)
+        if cache.bundle != bundle.x509_bundle() or cache.federated != x509:
+            cache = cache.with_bundles(bundle.x509_bundle(), x509)
+        jwt = BundleSet(each.jwt_bundle() for each in federated)
+        if cache.jwt_bundle != bundle.jwt_bundle() or cache.jwt_federated != jwt:
+            cache = cache.with_jwt_bundles(bundle.jwt_bundle(), jwt)
+        tainted = key_ids_of(published.tainted.x509_authorities)
+        if cache.tainted != tainted:
+            cache = cache.with_tainted(tainted)
         self._identities.replace(cache)
 
-    async def _federated(self, wanted: frozenset[TrustDomain]) -> BundleSet[X509Bundle]:
-        known = self._identities.cache.federated
+    async def _federated(self, wanted: frozenset[TrustDomain]) -> list[TrustBundle]:
         turn = asyncio.Semaphore(_FEDERATED_AT_ONCE)
 
-        async def fetch(domain: TrustDomain) -> X509Bundle | None:
+        async def fetch(domain: TrustDomain) -> TrustBundle | None:
             async with turn:
                 try:
                     bundle = await self._server.federated_bundle(domain)
@@ -150,20 +160,25 @@ class Syncer:
                     logger.warning(
                         "Bundle is malformed, the last good one stays trust_domain=%s error=%s", domain, error
                     )
-                    return known.get(domain)
+                    return self._last_good(domain)
                 except UnsupportedByServerError:
                     self._tell_unsupported()
                     return None
-            # One without authorities vouches for nobody, and workloads' clients choke on an empty bundle.
-            return bundle.x509_bundle() if bundle is not None and bundle.x509_authorities else None
+            return bundle
 
         try:
             async with asyncio.TaskGroup() as tasks:
                 fetches = [tasks.create_task(fetch(domain)) for domain in sorted(wanted, key=str)]
         except ExceptionGroup as errors:
             raise _first(errors) from errors
-        found = (task.result() for task in fetches)
-        return BundleSet.of(*(bundle for bundle in found if bundle is not None))
+        return [bundle for task in fetches if (bundle := task.result()) is not None]
+
+    def _last_good(self, domain: TrustDomain) -> TrustBundle | None:
+        cache = self._identities.cache
+        x509, jwt = cache.federated.get(domain), cache.jwt_federated.get(domain)
+        if x509 is None and jwt is None:
+            return None
+        return TrustBundle(domain, x509.authorities if x509 else (), jwt.authorities if jwt else {})
 
     def _tell_unsupported(self) -> None:
         if not self._told_unsupported:
@@ -254,7 +269,7 @@ def _join(
             # Kept as signed it would count as missing, and be asked for again at once, for ever.
             problems.append((entry, f"the SVID expired at {svid.not_after} already: compare the clocks"))
             continue
-        signed[entry.id] = SignedSVID(svid, entry.revision)
+        signed[entry.id] = SignedSVID(svid, entry.revision, authority_key_id(svid))
     return signed, problems
 
 

@@ -20,10 +20,12 @@ WAIT_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a kind of stream carries: `svids` or bundles alone, and whether callers without an entry get bundles too."""
+    """What a kind of call is about: `svids` or bundles alone, and whether callers without an entry get bundles too."""
 
     svids: bool = True
     unregistered: bool = False
+    jwt: bool = False
+    """Whether the bundles are those of JWT authorities."""
 
     def changed(self, before: WorkloadView | None, after: WorkloadView) -> bool:
         """Whether a caller that was told `before` is to be told `after`."""
@@ -31,6 +33,8 @@ class Wanted:
             return must_be_told(before, after)
         if before is None or (self.svids and before.registered):
             return True
+        if self.jwt:
+            return (before.jwt_bundle, before.jwt_federated) != (after.jwt_bundle, after.jwt_federated)
         return (before.bundle, before.federated) != (after.bundle, after.federated)
 
 

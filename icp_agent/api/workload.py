@@ -11,6 +11,7 @@ from authsec_sdk.proto import workload_grpc, workload_pb2
 from authsec_sdk.rpc import GRPCError, Status
 from authsec_sdk.rpc.peer import Call, Proceed, current_call
 from icp_agent.api.callers import REATTEST_SECONDS, Caller
+from icp_agent.api.jwt_profile import JWTProfile, check_validation, jwt_bundles_response, requested_id
 from icp_agent.api.subscription import Subscription, Wanted
 from icp_agent.domain.identity_cache import WorkloadView
 from icp_agent.identities import Identities, StatusBoard
@@ -37,7 +38,7 @@ async def require_security_header(call: Call, proceed: Proceed) -> None:
 
 
 class WorkloadAPI(workload_grpc.SpiffeWorkloadAPIBase):
-    """Serves X.509; JWT and WIT answer UNIMPLEMENTED, as the standard says of profiles that are not supported."""
+    """Serves X.509 and JWT; WIT answers UNIMPLEMENTED, as the standard says of profiles that are not supported."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class WorkloadAPI(workload_grpc.SpiffeWorkloadAPIBase):
         board: StatusBoard,
         attestors: Sequence[WorkloadAttestor],
         *,
+        jwt: JWTProfile,
         allow_unauthenticated_verifiers: bool = False,
         loggable_selectors: Sequence[str] = (),
         reattest_seconds: float = REATTEST_SECONDS,
@@ -52,6 +54,7 @@ class WorkloadAPI(workload_grpc.SpiffeWorkloadAPIBase):
         self._identities = identities
         self._board = board
         self._attestors = attestors
+        self._jwt = jwt
         self._unregistered_get_bundles = allow_unauthenticated_verifiers
         self._loggable = loggable_selectors
         self._reattest_seconds = reattest_seconds
@@ -61,7 +64,7 @@ class WorkloadAPI(workload_grpc.SpiffeWorkloadAPIBase):
     ) -> None:
         """Each message holds every identity of the caller, with keys and bundles."""
         await stream.recv_message()
-        subscription = self._subscription(Wanted())
+        subscription = self._subscription(self._caller(), Wanted())
         async with aclosing(subscription.views()) as views:
             async for view in views:
                 await stream.send_message(svid_response(view))
@@ -72,15 +75,66 @@ class WorkloadAPI(workload_grpc.SpiffeWorkloadAPIBase):
     ) -> None:
         """Each message holds every bundle the caller may verify peers with."""
         await stream.recv_message()
-        subscription = self._subscription(Wanted(svids=False, unregistered=self._unregistered_get_bundles))
+        wanted = Wanted(svids=False, unregistered=self._unregistered_get_bundles)
+        subscription = self._subscription(self._caller(), wanted)
         async with aclosing(subscription.views()) as views:
             async for view in views:
                 await stream.send_message(bundles_response(view))
 
-    def _subscription(self, wanted: Wanted) -> Subscription:
+    async def FetchJWTSVID(  # noqa: N802 - the RPC's name
+        self, stream: "Stream[workload_pb2.JWTSVIDRequest, workload_pb2.JWTSVIDResponse]"
+    ) -> None:
+        """A JWT-SVID of each of the caller's identities, or of the one it names."""
+        request = await stream.recv_message()
+        if request is None:
+            return
+        wanted = requested_id(request)
+        caller = self._caller()
+        await self._first_view(caller, Wanted(svids=False))
+        entries = [
+            entry
+            for entry in self._identities.cache.matching(caller.selectors)
+            if wanted is None or entry.spiffe_id == wanted
+        ]
+        if not entries:
+            raise GRPCError(Status.PERMISSION_DENIED, "no identity issued")
+        response = await self._jwt.svids(entries, request.audience)
+        caller.verify_still_same()  # a token is not for a process that took this one's place
+        await stream.send_message(response)
+        logger.debug("Fetched JWT-SVID count=%d method=FetchJWTSVID", len(entries))
+
+    async def FetchJWTBundles(  # noqa: N802 - the RPC's name
+        self, stream: "Stream[workload_pb2.JWTBundlesRequest, workload_pb2.JWTBundlesResponse]"
+    ) -> None:
+        """Each message holds every JWT bundle the caller may verify tokens with."""
+        await stream.recv_message()
+        wanted = Wanted(svids=False, unregistered=self._unregistered_get_bundles, jwt=True)
+        subscription = self._subscription(self._caller(), wanted)
+        async with aclosing(subscription.views()) as views:
+            async for view in views:
+                await stream.send_message(jwt_bundles_response(view))
+
+    async def ValidateJWTSVID(  # noqa: N802 - the RPC's name
+        self, stream: "Stream[workload_pb2.ValidateJWTSVIDRequest, workload_pb2.ValidateJWTSVIDResponse]"
+    ) -> None:
+        """Say whether a token is valid, and what it says. The caller needs no identity for that."""
+        request = await stream.recv_message()
+        if request is None:
+            return
+        check_validation(request)
+        view = await self._first_view(self._caller(), Wanted(svids=False, unregistered=True))
+        await stream.send_message(self._jwt.validated(request, view, self._identities.clock()))
+
+    async def _first_view(self, caller: Caller, wanted: Wanted) -> WorkloadView:
+        async with aclosing(self._subscription(caller, wanted).views()) as views:
+            return await anext(views)
+
+    def _caller(self) -> Caller:
         credentials = current_call().peer.attachment
         assert isinstance(credentials, PeerCredentials)
-        caller = Caller(credentials, self._attestors, self._reattest_seconds)
+        return Caller(credentials, self._attestors, self._reattest_seconds)
+
+    def _subscription(self, caller: Caller, wanted: Wanted) -> Subscription:
         return Subscription(caller, self._identities, self._board, wanted, loggable_selectors=self._loggable)
 
 

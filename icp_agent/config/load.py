@@ -15,6 +15,7 @@ from icp_agent.config.plugins import read_plugins
 from icp_agent.config.raw import RawSettings, read_agent_section
 from icp_agent.config.settings import DEFAULT_SOCKET, AgentConfig, HealthListenerSettings, LogSettings
 from icp_agent.domain.secrets import SecretSettings
+from icp_agent.jwt_svids import LONGEST_HIT_TIMEOUT, JWTSettings
 from icp_agent.keys import KeyType
 from icp_agent.syncer import SyncSettings
 from icp_common.logs import parse_level
@@ -67,6 +68,8 @@ def load_config(
             join_token_file=Path(raw.join_token_file) if raw.join_token_file else None,
             sync=_sync(raw),
             paged_sync=raw.use_sync_authorized_entries is not False,
+            jwt=_jwt(raw),
+            allowed_foreign_jwt_claims=frozenset(raw.allowed_foreign_jwt_claims or ()),
             allow_unauthenticated_verifiers=bool(raw.allow_unauthenticated_verifiers),
             log=_log(raw),
             log_selectors=raw.log_selectors or (),
@@ -176,6 +179,16 @@ def _sync(raw: RawSettings) -> SyncSettings:
         availability_target=target,
         key_type=key_type,
     )
+
+
+def _jwt(raw: RawSettings) -> JWTSettings:
+    limit, timeout = raw.jwt_svid_cache_max_size or 0, raw.jwt_svid_cache_hit_timeout
+    if limit < 0:
+        raise ConfigurationError("jwt_svid_cache_max_size should not be negative")
+    if timeout is not None and timeout > LONGEST_HIT_TIMEOUT:
+        raise ConfigurationError("jwt_svid_cache_hit_timeout should not be more than 30s")
+    defaults = JWTSettings()
+    return JWTSettings(limit or defaults.limit, timeout or defaults.hit_timeout)
 
 
 def _log(raw: RawSettings) -> LogSettings:

@@ -7,6 +7,7 @@ from typing import Self
 from authsec_sdk.hcl import Fields
 from icp_agent.config.later import Later
 from icp_agent.domain.secrets import SecretNames, SecretSettings
+from icp_agent.jwt_svids import SHORTEST_HIT_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,9 @@ class RawSettings:
     trust_bundle_url: str | None = None
     trust_domain: str | None = None
     allow_unauthenticated_verifiers: bool | None = None
+    allowed_foreign_jwt_claims: tuple[str, ...] | None = None
+    jwt_svid_cache_max_size: int | None = None
+    jwt_svid_cache_hit_timeout: timedelta | None = None
     availability_target: timedelta | None = None
     x509_svid_cache_max_size: int | None = None
     sync_interval: timedelta | None = None
@@ -55,7 +59,7 @@ def read_agent_section(agent: Fields, later: Later) -> RawSettings:
     """
     with agent:
         _read_later(agent, later)
-        sync_interval, paged = _read_experimental(agent, later)
+        experimental = _read_experimental(agent, later)
         return RawSettings(
             data_dir=agent.text("data_dir"),
             admin_socket_path=agent.text("admin_socket_path"),
@@ -78,19 +82,17 @@ def read_agent_section(agent: Fields, later: Later) -> RawSettings:
             trust_bundle_url=agent.text("trust_bundle_url"),
             trust_domain=agent.text("trust_domain"),
             allow_unauthenticated_verifiers=agent.boolean("allow_unauthenticated_verifiers"),
+            allowed_foreign_jwt_claims=agent.texts("allowed_foreign_jwt_claims"),
+            jwt_svid_cache_max_size=agent.integer("jwt_svid_cache_max_size"),
             availability_target=agent.duration("availability_target"),
             x509_svid_cache_max_size=agent.integer("x509_svid_cache_max_size"),
-            sync_interval=sync_interval,
-            use_sync_authorized_entries=paged,
             disable_sds_api=agent.boolean("disable_sds_api"),
             sds=_read_sds(agent),
-        )
+        ).overridden_by(experimental)
 
 
 def _read_later(agent: Fields, later: Later) -> None:
-    later.texts(agent, "allowed_foreign_jwt_claims", "JWT-SVIDs")
     later.texts(agent, "authorized_delegates", "the Delegated Identity API")
-    later.integer(agent, "jwt_svid_cache_max_size", "JWT-SVIDs", harmless=(0, 1000))
     later.text(agent, "trust_bundle_unix_socket", "a trust bundle from a Unix socket")
     later.text(agent, "trust_bundle_spiffe_workload_api", "a trust bundle from a Workload API")
     later.boolean(agent, "profiling_enabled", "profiling")
@@ -117,12 +119,11 @@ def _read_sds(agent: Fields) -> SecretSettings | None:
         return SecretSettings(names, bool(sds.boolean("disable_spiffe_cert_validation")))
 
 
-def _read_experimental(agent: Fields, later: Later) -> tuple[timedelta | None, bool | None]:
+def _read_experimental(agent: Fields, later: Later) -> RawSettings:
     experimental = agent.block("experimental")
     if experimental is None:
-        return None, None
+        return RawSettings()
     with experimental:
-        later.text(experimental, "jwt_svid_cache_hit_timeout", "JWT-SVIDs")
         later.boolean(experimental, "require_pq_kem", "requiring a post-quantum key exchange")
         later.texts(experimental, "feature_flags", "any feature behind a flag")
         later.block(experimental, "broker", "the SPIFFE Broker API")
@@ -134,9 +135,12 @@ def _read_experimental(agent: Fields, later: Later) -> tuple[timedelta | None, b
             with limits:
                 for call in _RATE_LIMITED:
                     later.integer(limits, call, "rate limits of the Workload API", harmless=(0,))
-        return (
-            experimental.duration("sync_interval", minimum=timedelta(milliseconds=100)),
-            experimental.boolean("use_sync_authorized_entries"),
+        return RawSettings(
+            sync_interval=experimental.duration("sync_interval", minimum=timedelta(milliseconds=100)),
+            use_sync_authorized_entries=experimental.boolean("use_sync_authorized_entries"),
+            jwt_svid_cache_hit_timeout=experimental.duration(
+                "jwt_svid_cache_hit_timeout", minimum=SHORTEST_HIT_TIMEOUT
+            ),
         )
 
 

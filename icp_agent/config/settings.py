@@ -7,6 +7,7 @@ from typing import Final
 from authsec_sdk.spiffe import TrustDomain
 from icp_agent.bootstrap import BootstrapTrust
 from icp_agent.domain.secrets import SecretSettings
+from icp_agent.jwt_svids import JWTSettings
 from icp_agent.ports import MakeNodeAttestor
 from icp_agent.syncer import SyncSettings
 
@@ -67,6 +68,8 @@ class AgentConfig:
     join_token_file: Path | None = None
     sync: SyncSettings = field(default_factory=SyncSettings)
     paged_sync: bool = True
+    jwt: JWTSettings = field(default_factory=JWTSettings)
+    allowed_foreign_jwt_claims: frozenset[str] = frozenset()
     allow_unauthenticated_verifiers: bool = False
     log: LogSettings = field(default_factory=LogSettings)
     log_selectors: tuple[str, ...] = ()

@@ -5,21 +5,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Self
+from typing import Self, TypeVar
 
-from authsec_sdk.spiffe import X509SVID, BundleSet, TrustDomain, X509Bundle
+from authsec_sdk.spiffe import X509SVID, BundleSet, JWTBundle, TrustDomain, X509Bundle
 from authsec_sdk.spire.entries import AuthorizedEntry, EntryRevision
 from authsec_sdk.spire.selectors import Selector, matches
 
 _NO_BUNDLES: BundleSet[X509Bundle] = BundleSet.of()
+_NO_JWT_BUNDLES: BundleSet[JWTBundle] = BundleSet.of()
+_B = TypeVar("_B", X509Bundle, JWTBundle)
 
 
 @dataclass(frozen=True, slots=True)
 class SignedSVID:
-    """An SVID and the state of the entry it was signed for."""
+    """An SVID, the state of the entry it was signed for, and the key id of the authority its chain leads to."""
 
     svid: X509SVID
     revision: EntryRevision
+    authority_key_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class WorkloadView:
     failed: frozenset[str]
     bundle: X509Bundle | None
     federated: BundleSet[X509Bundle]
+    jwt_bundle: JWTBundle | None = None
+    jwt_federated: BundleSet[JWTBundle] = _NO_JWT_BUNDLES
 
     @property
     def registered(self) -> bool:
@@ -73,6 +78,10 @@ class IdentityCache:
     failed: frozenset[str] = frozenset()
     bundle: X509Bundle | None = None
     federated: BundleSet[X509Bundle] = _NO_BUNDLES
+    jwt_bundle: JWTBundle | None = None
+    jwt_federated: BundleSet[JWTBundle] = _NO_JWT_BUNDLES
+    tainted: frozenset[bytes] = frozenset()
+    """Key ids of X.509 authorities whose SVIDs are to be replaced at once."""
     synced: bool = False
     _by_selector: Mapping[Selector, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
@@ -110,6 +119,14 @@ class IdentityCache:
         """The trust bundles, own and federated, as the server has them now."""
         return replace(self, bundle=bundle, federated=federated)
 
+    def with_jwt_bundles(self, bundle: JWTBundle, federated: BundleSet[JWTBundle]) -> Self:
+        """The same of JWT authorities."""
+        return replace(self, jwt_bundle=bundle, jwt_federated=federated)
+
+    def with_tainted(self, key_ids: frozenset[bytes]) -> Self:
+        """The X.509 authorities that are tainted now."""
+        return replace(self, tainted=key_ids)
+
     def usable_svid(self, entry: AuthorizedEntry, now: datetime) -> X509SVID | None:
         """The entry's SVID if it is for the entry's ID and has not expired, whatever else of the entry changed."""
         signed = self.svids.get(entry.id)
@@ -143,17 +160,20 @@ class IdentityCache:
             pending=frozenset(pending),
             failed=self.failed & pending,
             bundle=self.bundle,
-            federated=self._federated_with(entries),
+            federated=_of_entries(self.federated, entries),
+            jwt_bundle=self.jwt_bundle,
+            jwt_federated=_of_entries(self.jwt_federated, entries),
         )
 
     def federated_trust_domains(self) -> frozenset[TrustDomain]:
         """Every trust domain some entry federates with."""
         return frozenset(domain for entry in self.entries.values() for domain in entry.federates_with)
 
-    def _federated_with(self, entries: Iterable[AuthorizedEntry]) -> BundleSet[X509Bundle]:
-        wanted = {domain for entry in entries for domain in entry.federates_with}
-        found = (self.federated.get(domain) for domain in sorted(wanted, key=str))
-        return BundleSet.of(*(bundle for bundle in found if bundle is not None))
+
+def _of_entries(bundles: BundleSet[_B], entries: Iterable[AuthorizedEntry]) -> BundleSet[_B]:
+    wanted = {domain for entry in entries for domain in entry.federates_with}
+    found = (bundles.get(domain) for domain in sorted(wanted, key=str))
+    return BundleSet.of(*(bundle for bundle in found if bundle is not None))
 
 
 def must_be_told(before: WorkloadView | None, after: WorkloadView) -> bool:

@@ -58,7 +58,8 @@ def sync_plan(
 
     SVIDs are made before anybody asks, for at most `limit` entries that nobody uses; what is in use always has one
     (the limit is soft), and an entry that asks not to be prefetched gets one only then. `jitter` is drawn from [-1, 1]
-    for each SVID at each look. An SVID is replaced when its time has come, or its entry changed since.
+    for each SVID at each look. An SVID is replaced when its time has come, its entry
+    changed since, or the authority that signed it was tainted.
     """
     wanted = _wanted(cache, use, limit)
     sign, renew = [], []
@@ -66,12 +67,16 @@ def sync_plan(
         signed = cache.svids.get(entry.id)
         if signed is None or cache.usable_svid(entry, now) is None:
             sign.append(entry)
-        elif signed.revision != entry.revision or should_renew(
-            signed.svid.not_before,
-            signed.svid.not_after,
-            now,
-            jitter=jitter(),
-            availability_target=availability_target,
+        elif (
+            signed.authority_key_id in cache.tainted
+            or signed.revision != entry.revision
+            or should_renew(
+                signed.svid.not_before,
+                signed.svid.not_after,
+                now,
+                jitter=jitter(),
+                availability_target=availability_target,
+            )
         ):
             renew.append(entry)
     kept = {entry.id for entry in wanted}
