@@ -32,6 +32,7 @@ COVERED = {
     "celery": "a way to start sources in worker processes; what connects there is a client above",
     "opentelemetry": "observes, and decides nothing",
     "prometheus": "observes, and decides nothing",
+    "py-spiffe": "hands sources on; what connects with them is above",
     "trusted-front": "middleware behind a server that keeps the contract",
 }
 _UNNAMED = {"mcp": "asyncio", "starlette": "asyncio"}  # what tests without variants run on, where that is no thread
