@@ -218,7 +218,11 @@ class CallerVerifier:
             log = self._log_bucket.take(time.monotonic())
         if log:
             logger.warning(
-                "Call refused: %s method=%s spiffe_id=%s generation=%d", printable(reason), method, peer, known.number
+                "Call refused: %s method=%s spiffe_id=%s generation=%d",
+                printable(reason),
+                printable(method, 300),
+                peer,
+                known.number,
             )
         rejection = Rejection(peer, reason, "server", known.number)
         if self._on_rejected is not None:

@@ -69,7 +69,9 @@ class MethodPolicy:
         service = method.rpartition("/")[0]
         matching = [found for key in (method, f"{service}/*", "/*") if (found := self._methods.get(key)) is not None]
         if not matching:
-            raise PeerNotAuthorizedError(peer, wanted=f"a policy for method {method}", action="add one to `methods`")
+            raise PeerNotAuthorizedError(
+                peer, wanted=f"a policy for method {method[:300]!a}", action="add one to `methods`"
+            )
         for each in matching:
             authorize(each, peer)
 

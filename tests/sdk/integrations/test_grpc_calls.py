@@ -247,11 +247,15 @@ def test_a_client_without_a_certificate_is_refused_in_the_handshake(world: Any, 
     assert service.hits == 0
 
 
-def call_echo(port: int, context: ssl.SSLContext, session: Any = None) -> tuple[str, ssl.SSLSession | None, bool]:
-    """Call without grpcio, which does not let go of its sessions; the status is empty where the server hung up."""
-    headers = [(":method", "POST"), (":scheme", "https"), (":path", "/t.S/echo"), (":authority", "x")]
+def call(
+    port: int, context: ssl.SSLContext, session: Any = None, method: str = "/t.S/echo"
+) -> tuple[str, ssl.SSLSession | None, bool]:
+    """Call without grpcio, which keeps its sessions and looks at names; no status where the server hung up."""
+    headers = [(":method", "POST"), (":scheme", "https"), (":path", method), (":authority", "x")]
     headers += [("content-type", "application/grpc"), ("te", "trailers")]
-    http2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    http2 = h2.connection.H2Connection(
+        h2.config.H2Configuration(header_encoding="utf-8", validate_outbound_headers=False)
+    )
     status = ""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
         try:
@@ -268,25 +272,47 @@ def call_echo(port: int, context: ssl.SSLContext, session: Any = None) -> tuple[
             return status, None, False
 
 
-def test_a_session_does_not_outlive_the_callers_certificate(world: Any, serve: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def presenting(world: Any, tmp_path: Path) -> Callable[[Any], ssl.SSLContext]:
+    def make(credential: Any) -> ssl.SSLContext:
+        file = tmp_path / "credential.pem"
+        file.write_bytes(credential.key_pem() + credential.chain_pem())
+        context: ssl.SSLContext = world.context_without_certificate()
+        context.load_cert_chain(file)
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    return make
+
+
+@pytest.mark.parametrize("methods", [None, {"/t.S/*": MEMBERS}])
+def test_a_method_with_control_characters_writes_no_log_lines(
+    world: Any, serve: Any, presenting: Any, methods: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Any] = []
+    only = authorize_id("spiffe://example.org/admin") if methods is None else MEMBERS
+    with serve(only, methods=methods, on_rejected=heard.append) as port:
+        context = presenting(world.ca.credential("/frontend"))
+        call(port, context, method="/u.V/echo\nERROR all is well\x1b[2J")
+    [line] = [record.getMessage() for record in caplog.records if "Call refused" in record.getMessage()]
+    assert line.isprintable()
+    assert str(heard[0].reason).isprintable()
+
+
+def test_a_session_does_not_outlive_the_callers_certificate(world: Any, serve: Any, presenting: Any) -> None:
     """grpcio's core resumes TLS sessions without looking at certificates again."""
     expires = datetime.now(UTC) + timedelta(seconds=6)
-    credential = world.ca.credential("/frontend", not_after=expires)
-    file = tmp_path / "frontend.pem"
-    file.write_bytes(credential.key_pem() + credential.chain_pem())
-    context = world.context_without_certificate()
-    context.load_cert_chain(file)
-    context.set_alpn_protocols(["h2"])
+    context = presenting(world.ca.credential("/frontend", not_after=expires))
     heard: list[Any] = []
     with serve(on_rejected=heard.append) as port:
-        status, session, _ = call_echo(port, context)
+        status, session, _ = call(port, context)
         assert (status, heard) == ("0", [])
-        status, session, resumed = call_echo(port, context, session)
+        status, session, resumed = call(port, context, session)
         assert (status, resumed) == ("0", True)
         until(lambda: datetime.now(UTC) > expires + timedelta(seconds=1))
-        status, _, resumed = call_echo(port, context, session)
+        status, _, resumed = call(port, context, session)
         assert (status, resumed) == (str(grpc.StatusCode.UNAUTHENTICATED.value[0]), True)
-        assert call_echo(port, context)[0] == "", "with a whole handshake it does not come that far"
+        assert call(port, context)[0] == "", "with a whole handshake it does not come that far"
     assert "resumed" in str(heard[0].reason)
 
 
