@@ -3,12 +3,13 @@
 import asyncio
 import os
 import signal
+import stat
 from pathlib import Path
 from typing import Final
 
 from authsec_sdk.errors import ConfigurationError, UnavailableError
 
-__all__ = ["read_pid", "signal_by_pid_file"]
+__all__ = ["may_be_signalled", "read_pid", "signal_by_pid_file"]
 
 _ATTEMPTS: Final = 5
 _BETWEEN: Final = 0.1
@@ -19,12 +20,14 @@ def read_pid(path: Path) -> int:
     """Return the process that the first line of a pid file names, as it is now.
 
     Raises:
-        ConfigurationError: it holds no number, or one that stands for several processes or for init.
+        ConfigurationError: it is no file, it holds no number, or one that stands for several processes or for init; or
+            we are root, and it is the word of somebody whose process that is not (`may_be_signalled`).
         UnavailableError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            text = file.readline(_MAX_BYTES).strip()  # PostgreSQL writes more behind it
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
+            status = os.fstat(file.fileno())
+            text = file.readline(_MAX_BYTES).strip() if stat.S_ISREG(status.st_mode) else b""  # PostgreSQL writes more
     except OSError as error:
         raise UnavailableError(f"the pid file {path} cannot be read: {error.strerror}") from None
     if not text.isdigit():
@@ -32,7 +35,28 @@ def read_pid(path: Path) -> int:
     pid = int(text)
     if pid <= 1:
         raise ConfigurationError(f"the pid file {path} holds {pid}, which is no program's")
+    if not may_be_signalled(_owner(pid), status, os.geteuid()):
+        raise ConfigurationError(f"the pid file {path} is not root's, and names {pid}, a process of somebody else")
     return pid
+
+
+def may_be_signalled(owner: int | None, file: os.stat_result, our_uid: int) -> bool:
+    """Whether a pid file may point at a process of this user; None is unknown. Pure.
+
+    Root could signal everybody's, so whoever can write the file must be root, or be allowed to do it himself.
+    """
+    if our_uid != 0 or owner is None:
+        return True  # the kernel decides
+    return not file.st_mode & stat.S_IWOTH and file.st_uid in (0, owner)
+
+
+def _owner(pid: int) -> int | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    uids = next((line for line in status.splitlines() if line.startswith("Uid:")), "")
+    return int(uids.split()[1]) if uids else None
 
 
 async def signal_by_pid_file(path: Path, number: signal.Signals) -> int:

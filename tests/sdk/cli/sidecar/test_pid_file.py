@@ -1,10 +1,11 @@
 """Pid files: one program's number, and nothing that stands for several."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from authsec_sdk.cli.sidecar.pid_file import read_pid
+from authsec_sdk.cli.sidecar.pid_file import may_be_signalled, read_pid
 from authsec_sdk.errors import ConfigurationError, UnavailableError
 
 
@@ -25,3 +26,31 @@ def test_what_names_no_program_is_refused(tmp_path: Path, text: str) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="cannot be read"):
         read_pid(tmp_path / "pid")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would hold up rotations and signals for ever."""
+    os.mkfifo(tmp_path / "pid")
+    for path in (tmp_path / "pid", tmp_path):
+        with pytest.raises((ConfigurationError, UnavailableError)):
+            read_pid(path)
+
+
+@pytest.mark.parametrize(
+    ("owner", "file_owner", "mode", "us", "expected"),
+    [
+        (1000, 0, 0o644, 0, True),
+        (1000, 1000, 0o600, 0, True),
+        (0, 0, 0o644, 0, True),
+        (0, 1000, 0o644, 0, False),
+        (1001, 1000, 0o644, 0, False),
+        (1000, 0, 0o666, 0, False),
+        (1001, 1000, 0o666, 1000, True),
+        (None, 1000, 0o644, 0, True),
+    ],
+)
+def test_nobody_makes_root_signal_what_they_could_not(
+    owner: int | None, file_owner: int, mode: int, us: int, expected: bool
+) -> None:
+    file = os.stat_result((mode, 0, 0, 1, file_owner, 0, 0, 0, 0, 0))
+    assert may_be_signalled(owner, file, us) is expected
