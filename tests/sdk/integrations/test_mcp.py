@@ -222,6 +222,27 @@ def test_a_session_is_bound_whatever_the_case_of_its_header() -> None:
     assert reached == []
 
 
+def test_a_session_keeps_its_owner_whoever_is_told_its_name() -> None:
+    reached: list[str] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        reached.append(str(scope["extensions"]["spiffe"]["peer"]))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"mcp-session-id", b"x")]})
+
+    async def send(_message: Any) -> None: ...
+
+    async def call(caller: str, *headers: Any) -> None:
+        scope = {"type": "http", "path": "/mcp", "headers": headers}
+        peer = SpiffeID.parse(f"spiffe://example.org/{caller}")
+        await bound({**scope, "extensions": {"spiffe": {"peer": peer}}}, send, send)
+
+    bound = CallerBoundSessions(app)
+    mine = (b"mcp-session-id", b"x")
+    for caller, headers in (("owner", []), ("other", []), ("other", [mine]), ("owner", [mine])):
+        asyncio.run(call(caller, *headers))
+    assert [one.rpartition("/")[2] for one in reached] == ["owner", "other", "owner"]
+
+
 def test_the_refusal_names_the_id_seen_and_the_one_wanted(world: Any, pair: MCPPair) -> None:
     async def question(port: int) -> BaseException | None:
         async with mtls_http_client(world.frontend, authorize_id("spiffe://example.org/orders")) as http:
