@@ -46,6 +46,7 @@ class Follower:
     ) -> None:
         self.endpoint = endpoint
         self.known: TrustBundle | None = endpoint.first_bundle
+        self._highest = None if self.known is None else self.known.sequence_number
         self.status = EndpointStatus(endpoint.trust_domain, endpoint.url, known=self.known is not None)
         self._fetcher = fetcher
         self._policy = policy
@@ -71,7 +72,7 @@ class Follower:
         profile = self.endpoint.profile
         trust = self._trusted(profile) if isinstance(profile, SpiffeProfile) else None
         try:
-            news = judge(self.known, await self._fetcher.fetch(trust))
+            news = judge(self.known, await self._fetcher.fetch(trust), self._highest)
         except SpiffeError as error:
             return self._failed(error.with_traceback(None))
         return self._succeeded(news)
@@ -99,6 +100,8 @@ class Follower:
                 len(bundle.jwt_authorities),
             )
         self.known = bundle
+        if bundle.sequence_number is not None:
+            self._highest = bundle.sequence_number
         wait = self._policy.refresh_after(bundle.refresh_hint, random.random())  # noqa: S311 - spreads load
         now = datetime.now(UTC)
         self.status = replace(

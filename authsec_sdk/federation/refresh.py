@@ -58,8 +58,11 @@ class News:
     oddity: str | None = None
 
 
-def judge(known: TrustBundle | None, fetched: TrustBundle) -> News:
+def judge(known: TrustBundle | None, fetched: TrustBundle, highest: int | None = None) -> News:
     """Say what to make of a bundle of the domain that we may know one of (SPIFFE Federation 4.2).
+
+    `highest` is the last number that was known, where `known` has none: it counts on, or a bundle without a number would
+    let in older ones behind it.
 
     A lower sequence number is an older bundle, such as a stale cache's, and never taken. Of two bundles with the same
     number, or with none, the one fetched last counts; other authorities under the same number break a rule of the
@@ -71,7 +74,8 @@ def judge(known: TrustBundle | None, fetched: TrustBundle) -> News:
     if known is None:
         return News(fetched, changed=True)
     changed = not _same_authorities(known, fetched)
-    old, new = known.sequence_number, fetched.sequence_number
+    old = highest if known.sequence_number is None else known.sequence_number
+    new = fetched.sequence_number
     if old is not None and new is not None and new < old:
         raise StaleBundleError(
             f"the bundle of {fetched.trust_domain} has the sequence number {new}, and {old} is known: an older one"

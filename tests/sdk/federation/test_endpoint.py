@@ -1,5 +1,6 @@
 """The parameters of endpoints, and the decisions about fetched bundles: all without a socket."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -120,6 +121,17 @@ class TestSequenceNumbers:
         assert (news.oddity is not None) == (
             (news.changed and old is not None and old == new) or (old is not None and new is None)
         )
+
+    @given(bundles, bundles, st.integers(0, 5))
+    def test_a_bundle_without_a_number_lets_in_none_that_is_older(
+        self, known: TrustBundle, fetched: TrustBundle, highest: int
+    ) -> None:
+        without = replace(known, sequence_number=None)
+        if fetched.sequence_number is not None and fetched.sequence_number < highest:
+            with pytest.raises(StaleBundleError, match=f"and {highest} is known"):
+                judge(without, fetched, highest)
+        else:
+            assert judge(without, fetched, highest).bundle is fetched
 
     @given(bundles)
     def test_the_first_is_news_and_the_same_again_is_not(self, bundle: TrustBundle) -> None:

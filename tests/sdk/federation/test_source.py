@@ -130,6 +130,15 @@ class TestTrouble:
         words = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
         assert any("keeping what was known" in text and "sequence number 4, and 5 is known" in text for text in words)
 
+    async def test_nor_after_a_bundle_without_a_number(self, make: Make, ours: Any, eventually: Any) -> None:
+        async with make() as source:
+            await eventually(lambda: source.status.of(B).sequence_number == 5)
+            ours.extra["sequence_number"] = None
+            await eventually(lambda: source.status.of(B).sequence_number is None)
+            ours.extra["sequence_number"] = 4
+            await eventually(lambda: source.status.of(B).rejected > 0)
+            assert isinstance(source.status.of(B).last_error, StaleBundleError)
+
     async def test_the_same_number_for_other_authorities_is_taken_and_told(
         self, make: Make, ours: Any, eventually: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
