@@ -29,7 +29,7 @@ def fetch_x509(arguments: Sequence[str]) -> int:
         examples=("icp-agent api fetch x509", "icp-agent api fetch x509 -write /run/svid -silent"),
     )
     flags = command.flags
-    output = flags.custom("output", "Desired output format (pretty, json); default: pretty.", "pretty", _output_format)
+    output = flags.custom("output", "Desired output format (pretty, json); default: pretty.", "pretty", output_format)
     silent = flags.boolean("silent", "Suppress stdout")
     timeout = flags.duration("timeout", "Time to wait for a response", timedelta(seconds=5))
     write = flags.string(
@@ -91,7 +91,12 @@ def _write_file(what: str, path: Path, data: bytes, mode: int) -> None:
         raise CommandError(f"cannot write {os.fspath(path)}: {error.strerror}") from None
 
 
-def _output_format(text: str) -> str:
+def output_format(text: str) -> str:
+    """Read the flag `-output`.
+
+    Raises:
+        ValueError: there is no such format.
+    """
     if text not in ("pretty", "json"):
         raise ValueError(f'bad formatter flag: unknown format option: "{text}"')
     return text

@@ -12,6 +12,8 @@ _COMMANDS = (
     ("healthcheck", "Determines agent health status", "healthcheck:healthcheck"),
     ("api fetch", "Fetches X509 SVIDs from the Workload API", "fetch:fetch_x509"),
     ("api fetch x509", "Fetches X509 SVIDs from the Workload API", "fetch:fetch_x509"),
+    ("api fetch jwt", "Fetches a JWT SVID from the Workload API", "jwt:fetch_jwt"),
+    ("api validate jwt", "Validates a JWT SVID", "jwt:validate_jwt"),
     ("api watch", "Attaches to the Workload API and prints updates as they're received", "watch:watch"),
 )
 

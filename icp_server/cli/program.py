@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 
 from icp_common.commands import Command, Program
 
@@ -24,7 +25,28 @@ _COMMANDS = (
     ("agent count", "Counts attested agents", "agent:count"),
     ("agent ban", "Bans an attested agent given its SPIFFE ID", "agent:ban"),
     ("agent evict", "Evicts an attested agent given its SPIFFE ID", "agent:evict"),
+    ("x509 mint", "Mints an X509-SVID", "mint:mint_x509"),
+    ("jwt mint", "Mints a JWT-SVID", "mint:mint_jwt"),
+    ("localauthority jwt show", "Shows the local JWT authorities", "local_authority:show_jwt"),
+    ("localauthority jwt prepare", "Prepares a new JWT authority", "local_authority:prepare_jwt"),
+    ("localauthority jwt activate", "Activates the prepared JWT authority", "local_authority:activate_jwt"),
+    ("localauthority jwt taint", "Marks the old JWT authority as tainted", "local_authority:taint_jwt"),
+    ("localauthority jwt revoke", "Removes the tainted JWT authority", "local_authority:revoke_jwt"),
+    ("localauthority x509 show", "Shows the local X.509 authorities", "local_authority:show_x509"),
+    ("localauthority x509 prepare", "Prepares a new X.509 authority", "local_authority:prepare_x509"),
+    ("localauthority x509 activate", "Activates the prepared X.509 authority", "local_authority:activate_x509"),
+    ("localauthority x509 taint", "Marks the old X.509 authority as tainted", "local_authority:taint_x509"),
+    (
+        "localauthority x509 revoke",
+        "Removes the tainted X.509 authority",
+        "local_authority:revoke_x509",
+    ),
+    ("upstreamauthority taint", "Marks an X.509 upstream authority as tainted", "local_authority:taint_upstream"),
+    ("upstreamauthority revoke", "Removes a tainted X.509 upstream authority", "local_authority:revoke_upstream"),
 )
+_BEHIND_FLAGS = (("wit-svid", ("wit mint", "Mints a WIT-SVID", "mint_wit:mint")),)
+"""Commands that are there when this feature flag is among those of the environment."""
+_FLAGS_VARIABLE = "SPIRE_SERVER_FFLAGS"
 
 _EXAMPLES = (
     "icp-server run -config conf/server/server.conf",
@@ -36,9 +58,11 @@ _EXAMPLES = (
 )
 
 
-def program() -> Program:
+def program(environ: Mapping[str, str] = os.environ) -> Program:
     """Build the program; nothing of the server is imported yet."""
-    commands = [Command(name, summary, _lazily(target)) for name, summary, target in _COMMANDS]
+    flags = environ.get(_FLAGS_VARIABLE, "")
+    known = [*_COMMANDS, *(command for flag, command in _BEHIND_FLAGS if flag in flags)]
+    commands = [Command(name, summary, _lazily(target)) for name, summary, target in known]
     return Program(
         "icp-server",
         importlib.metadata.version("authsec-sdk"),
