@@ -28,6 +28,7 @@ from authsec_sdk.errors import (
     UntrustedPeerError,
 )
 from authsec_sdk.integrations._grpc_methods import MethodPolicy
+from authsec_sdk.rpc.paced_log import PacedLog
 from authsec_sdk.spiffe import BundleSet, SpiffeID, X509Bundle, X509Context, X509ContextSource, verify_chain
 from authsec_sdk.telemetry import observer_of, tell
 from authsec_sdk.tls import Rejection, RejectionHook
@@ -90,32 +91,34 @@ class CredentialsFollower:
     def __init__(self, source: X509ContextSource) -> None:
         self._source = source
         self._seniority = Seniority()
-        self._taken: X509Context | None = None
         self._lock = threading.Lock()
+        self._log = PacedLog(logger)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return what `grpc.Server.add_secure_port` takes. Clients without a certificate are refused by its core."""
         with self._lock:
-            first = self._source.x509_context
-            configuration = self._configuration(first)
-            self._taken = first
-        return grpc.dynamic_ssl_server_credentials(configuration, self._fetch, require_client_authentication=True)
+            taken = self._source.x509_context  # by this port: each has its own core to keep new
+            configuration = self._configuration(taken)
 
-    def _fetch(self) -> Any:
-        """Give the core what is new; it asks before each handshake, in a thread of its own, and keeps what it had."""
+        def fetch() -> Any:
+            nonlocal taken
+            taken, newer = self._newer(taken)
+            return newer
+
+        return grpc.dynamic_ssl_server_credentials(configuration, fetch, require_client_authentication=True)
+
+    def _newer(self, taken: X509Context) -> tuple[X509Context, Any]:
+        """Return what is new for the core; it asks before each handshake, in a thread of its own, and keeps the old."""
         try:
             with self._lock:
                 newest = self._source.x509_context
-                if newest is self._taken:
-                    return None
-                configuration = self._configuration(newest)
-                self._taken = newest
-                return configuration
+                if newest is not taken:
+                    return newest, self._configuration(newest)
         except SpiffeError as error:
-            logger.warning("gRPC server goes on with the last good certificate: %s", error)
+            self._log.warning("gRPC server goes on with the last good certificate: %s", error)
         except Exception:
             logger.exception("gRPC server goes on with the last good certificate")
-        return None
+        return taken, None
 
     def _configuration(self, context: X509Context) -> Any:
         svid = context.svid

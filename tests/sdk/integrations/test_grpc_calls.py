@@ -185,6 +185,24 @@ def test_a_stream_survives_rotation_and_the_next_connection_is_new(world: Any, s
         until(lambda: another() == b"spiffe://example.org/renewed")
 
 
+def test_every_port_of_a_server_follows_the_source(world: Any, service: Service) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        server = mtls_server(pool, world.payments, MEMBERS)
+        service.register(server)
+        ports = [server.add_mtls_port("127.0.0.1:0") for _ in range(2)]
+        server.start()
+        try:
+            world.ca.rotate()
+            world.ca.remove_old_roots()
+            for source, path in ((world.payments, "/payments"), (world.frontend, "/frontend")):
+                source.publish(world.context(world.ca.svid(path)))
+            for port in ports:
+                with mtls_channel(f"127.0.0.1:{port}", world.frontend, MEMBERS) as channel:
+                    assert channel.unary_unary("/t.S/echo")(b"x", timeout=20) == b"x"
+        finally:
+            server.stop(0).wait()
+
+
 def test_a_removed_root_ends_live_connections_at_the_next_call(world: Any, serve: Any, service: Service) -> None:
     with serve() as port, mtls_channel(f"127.0.0.1:{port}", world.frontend, MEMBERS) as channel:
         channel.unary_unary("/t.S/echo")(b"", timeout=20)
