@@ -61,8 +61,8 @@ class News:
 def judge(known: TrustBundle | None, fetched: TrustBundle, highest: int | None = None) -> News:
     """Say what to make of a bundle of the domain that we may know one of (SPIFFE Federation 4.2).
 
-    `highest` is the last number that was known, where `known` has none: it counts on, or a bundle without a number would
-    let in older ones behind it.
+    `highest` is the last number that was known, where `known` has none: it counts on, or a bundle without a number
+    would let in older ones behind it.
 
     A lower sequence number is an older bundle, such as a stale cache's, and never taken. Of two bundles with the same
     number, or with none, the one fetched last counts; other authorities under the same number break a rule of the
