@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from authsec_sdk.hcl import Fields
-from icp_agent.nodeattestors import join_token, k8s_psat, x509pop
+from icp_agent.nodeattestors import http_challenge, join_token, k8s_psat, sshpop, x509pop
 from icp_agent.ports import MakeNodeAttestor, ReadNodeAttestor
 
 GROUP: Final = "icp_agent.node_attestors"
@@ -19,6 +19,8 @@ BUILT_IN: Final[Mapping[str, ReadNodeAttestor]] = MappingProxyType(
     {
         join_token.NAME: join_token.read,
         k8s_psat.NAME: k8s_psat.read,
+        sshpop.NAME: sshpop.read,
+        http_challenge.NAME: http_challenge.read,
         x509pop.NAME: x509pop.read,
     }
 )
@@ -29,8 +31,6 @@ LATER: Final[frozenset[str]] = frozenset(
         "azure_imds",
         "azure_msi",
         "gcp_iit",
-        "http_challenge",
-        "sshpop",
         "tpm_devid",
     }
 )

@@ -182,9 +182,7 @@ class PluginType:
     most: int | None = None
 
 
-NODE_ATTESTORS_NOT_YET: Final = frozenset(
-    {"aws_iid", "azure_imds", "azure_msi", "gcp_iit", "http_challenge", "sshpop", "tpm_devid"}
-)
+NODE_ATTESTORS_NOT_YET: Final = frozenset({"aws_iid", "azure_imds", "azure_msi", "gcp_iit", "tpm_devid"})
 """Attestors of SPIRE's that are not built; those which are read their own settings."""
 
 PLUGIN_TYPES: Final[Mapping[str, PluginType]] = MappingProxyType(

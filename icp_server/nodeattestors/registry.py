@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from authsec_sdk.hcl import Fields
 from icp_server.domain.join_token import ATTESTATION_TYPE as JOIN_TOKEN
-from icp_server.nodeattestors import join_token, k8s_psat, x509pop
+from icp_server.nodeattestors import http_challenge, join_token, k8s_psat, sshpop, x509pop
 from icp_server.ports import Clock, MakeNodeAttestor, NodeAttestor, ReadNodeAttestor, Store
 
 GROUP: Final = "icp_server.node_attestors"
@@ -23,6 +23,8 @@ BUILT_IN: Final[Mapping[str, ReadNodeAttestor]] = MappingProxyType(
     {
         JOIN_TOKEN: join_token.read,
         k8s_psat.NAME: k8s_psat.read,
+        sshpop.NAME: sshpop.read,
+        http_challenge.NAME: http_challenge.read,
         x509pop.NAME: x509pop.read,
     }
 )

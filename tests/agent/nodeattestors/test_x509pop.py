@@ -82,6 +82,7 @@ async def test_files_are_read_at_each_attempt(make_attestor, files):
         ("key.pem", pem(ec.generate_private_key(ec.SECP256R1())), "is not that of the first certificate"),
         ("key.pem", pem(ed25519.Ed25519PrivateKey.generate()), "is not that of the first certificate"),
     ],
+    ids=map(str, range(6)),
 )
 async def test_files_that_are_wrong(make_attestor, files, name, content, words):
     (files / name).write_bytes(content)
@@ -98,6 +99,7 @@ async def test_files_that_are_wrong(make_attestor, files, name, content, words):
         wire.challenge(rsa.generate_private_key(65537, 2048).public_key(), b"n" * 32),
         json.dumps({"ecdsa_signature": {"nonce": "AAAA"}}).encode(),
     ],
+    ids=map(str, range(4)),
 )
 async def test_a_server_that_asks_for_something_else_gets_no_signature(make_attestor, files, challenge):
     async with make_attestor("x509pop", data(files)).begin() as attestation:
