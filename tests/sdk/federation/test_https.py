@@ -158,6 +158,17 @@ class TestSize:
         with pytest.raises(BundleEndpointError, match="more than 10000 bytes"):
             await get(site(web.server(), lambda connection, _: connection.sendall(answer)).url)
 
+    async def test_tiny_chunks_are_taken_as_far_as_they_are_few(self, site: Make, web: Any, get: Any) -> None:
+        """To put many of them together takes the thread that all sources share its time."""
+
+        def reply(chunks: int) -> Any:
+            answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * chunks + b"0\r\n\r\n"
+            return site(web.server(), lambda connection, _: connection.sendall(answer)).url
+
+        assert await get(reply(2000)) == b"x" * 2000
+        with pytest.raises(BundleEndpointError, match="more than 10000 bytes"):
+            await get(reply(9999))
+
     async def test_headers_without_end(self, site: Make, web: Any, get: Any) -> None:
         def answer(connection: ssl.SSLSocket, _: str) -> None:
             connection.sendall(b"HTTP/1.1 200 OK\r\n")
