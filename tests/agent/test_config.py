@@ -92,6 +92,10 @@ def test_a_minimal_file(load):
         ('experimental { sync_interval = "1m30s" }', lambda c: c.sync.interval, timedelta(seconds=90)),
         ("experimental { use_sync_authorized_entries = false }", lambda c: c.paged_sync, False),
         ('rebootstrap_mode = "never"', lambda c: c.warnings, ()),
+        ('allowed_foreign_jwt_claims = ["x"]', lambda c: c.allowed_foreign_jwt_claims, {"x"}),
+        ("jwt_svid_cache_max_size = 5", lambda c: c.jwt.limit, 5),
+        ("jwt_svid_cache_max_size = 0", lambda c: c.jwt.limit, 1000),
+        ('experimental { jwt_svid_cache_hit_timeout = "10s" }', lambda c: c.jwt.hit_timeout, timedelta(seconds=10)),
     ],
 )
 def test_settings_that_are_honoured(load, text, get, value):
@@ -101,14 +105,11 @@ def test_settings_that_are_honoured(load, text, get, value):
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ('allowed_foreign_jwt_claims = ["x"]', "allowed_foreign_jwt_claims"),
         ('authorized_delegates = ["spiffe://example.org/x"]', "authorized_delegates"),
-        ("jwt_svid_cache_max_size = 5", "jwt_svid_cache_max_size"),
         ("profiling_enabled = true", "profiling_enabled"),
         ('rebootstrap_mode = "auto"', "rebootstrap_mode"),
         ('trust_bundle_unix_socket = "/x"', "trust_bundle_unix_socket"),
         ('trust_bundle_spiffe_workload_api = "unix:///x"', "trust_bundle_spiffe_workload_api"),
-        ('experimental { jwt_svid_cache_hit_timeout = "10s" }', "jwt_svid_cache_hit_timeout"),
         ("experimental { require_pq_kem = true }", "require_pq_kem"),
         ('experimental { feature_flags = ["x"] }', "feature_flags"),
         ("experimental { ratelimit { fetch_x509_svid = 10 } }", "fetch_x509_svid"),
@@ -126,8 +127,6 @@ def test_settings_that_come_later_are_refused_by_name_and_place(load, text, name
 @pytest.mark.parametrize(
     "text",
     [
-        "allowed_foreign_jwt_claims = []",
-        "jwt_svid_cache_max_size = 1000",
         "profiling_enabled = false\n profiling_port = 6060\n profiling_freq = 5\n profiling_names = []",
         "experimental { require_pq_kem = false\n feature_flags = []\n ratelimit { stream_secrets = 0 } }",
     ],

@@ -201,9 +201,6 @@ class TestSecurityHeader:
 @pytest.mark.parametrize(
     ("method", "request_message"),
     [
-        ("FetchJWTSVID", workload_pb2.JWTSVIDRequest(audience=["x"])),
-        ("FetchJWTBundles", workload_pb2.JWTBundlesRequest()),
-        ("ValidateJWTSVID", workload_pb2.ValidateJWTSVIDRequest(audience="x", svid="y")),
         ("FetchWITSVID", workload_pb2.WITSVIDRequest()),
         ("FetchWITBundles", workload_pb2.WITBundlesRequest()),
     ],

@@ -184,3 +184,13 @@ class TestPace:
         assert next_batch_size(1, failed=True) == 1
         assert next_batch_size(250, failed=False) == 500
         assert next_batch_size(500, failed=False) == 500
+
+
+class TestTaint:
+    def test_what_a_tainted_authority_signed_is_renewed_at_once(self):
+        cache = cache_with(entry("a"), entry("b"), svids={"a": HOUR})
+        by_tainted = SignedSVID(CA.svid("/b", not_before=NOW, ttl=HOUR), cache.entries["b"].revision, b"tainted")
+        cache = cache.with_svids({"b": by_tainted})
+        assert ids(sync_plan(cache, NOW).renew) == []
+        assert ids(sync_plan(cache.with_tainted(frozenset({b"tainted"})), NOW).renew) == ["b"]
+        assert ids(sync_plan(cache.with_tainted(frozenset({b"another"})), NOW).renew) == []

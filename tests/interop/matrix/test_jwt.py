@@ -1,7 +1,4 @@
-"""JWT-SVIDs of upstream's server and agent: fetched by our source, validated here and by the agent.
-
-The one cell with upstream on both sides; our agent serves no JWT-SVIDs yet.
-"""
+"""JWT-SVIDs in every cell: fetched by our source, validated here and by the agent, over a forced rotation of keys."""
 
 import asyncio
 import itertools
@@ -17,21 +14,7 @@ from authsec_sdk.rpc import Status
 from authsec_sdk.spiffe import JWTSVID, TrustDomain
 from authsec_sdk.workloadapi import JWTSource, WorkloadAPIClient
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.timeout(300),
-    pytest.mark.parametrize(
-        "cell",
-        [
-            pytest.param(
-                ("upstream", "upstream"),
-                id="upstream-server-upstream-agent",
-                marks=pytest.mark.xdist_group("upstream-upstream"),
-            )
-        ],
-        indirect=True,
-    ),
-]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -126,7 +109,7 @@ def test_jwt_keys_follow_a_rotation_and_tainted_tokens_go(cell: Any, identity: s
 
 
 @pytest.mark.anyio
-async def test_wit_svids_are_not_served_by_upstream(cell: Any, identity: str) -> None:
+async def test_wit_svids_are_not_served_by_agents(cell: Any, identity: str) -> None:
     async with WorkloadAPIClient(cell.workload_api) as client:
         for call in (client.fetch_wit_svids, client.fetch_wit_bundles):
             with pytest.raises(WorkloadAPIError) as caught:
