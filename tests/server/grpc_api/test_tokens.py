@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import grpclib.client
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -19,7 +21,7 @@ from authsec_sdk.proto.spire import (
     types_pb2,
 )
 from authsec_sdk.rpc import GRPCError, Status
-from authsec_sdk.spiffe import JWTSVID, BundleSet, TrustBundle
+from authsec_sdk.spiffe import JWTSVID, X509SVID, BundleSet, TrustBundle
 from authsec_sdk.spire.wire import bundle_from_wire
 from icp_server.config.model import RateLimitSwitches, Tokens
 
@@ -280,6 +282,53 @@ async def test_a_downstream_server_needs_a_csr(live: Any, csr: bytes) -> None:
     status, message = await refusal(call)
     assert status is Status.INVALID_ARGUMENT
     assert message.startswith("malformed CSR: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/boss", "/spire.api.server.agent.v1.Agent/CountAgents"),
+        ("/other", "/spire.api.server.svid.v1.SVID/NewDownstreamX509CA"),
+        ("/spire/agent/join_token/x", "/spire.api.server.entry.v1.Entry/GetAuthorizedEntries"),
+        ("/spire/server", "/spire.api.server.agent.v1.Agent/CountAgents"),
+    ],
+)
+async def test_a_downstream_ca_makes_nobody_more_than_a_workload(live: Any, path: str, method: str) -> None:
+    """Threat 14: what it signs leads to our bundle and has the right ID, and we have no record of it."""
+    await entry(live, "boss", "/boss", admin=True)
+    await entry(live, "other", "/other", downstream=True)
+    stub = svid_grpc.SVIDStub(await downstream(live))
+    answer = await stub.NewDownstreamX509CA(svid_pb2.NewDownstreamX509CARequest(csr=live.csr()))
+    forged = forge(live.key, x509.load_der_x509_certificate(answer.ca_cert_chain[0]), f"spiffe://example.org{path}")
+    caller = await live.caller(forged)
+    call = grpclib.client.UnaryUnaryMethod(caller, method, types_pb2.SPIFFEID, types_pb2.SPIFFEID)
+    status, message = await refusal(call(types_pb2.SPIFFEID()))
+    assert (status, message) == (Status.PERMISSION_DENIED, f"authorization denied for method {method}")
+
+
+def forge(key: Any, authority: x509.Certificate, uri: str) -> X509SVID:
+    """A leaf for the same key, as a downstream CA can sign it."""
+    usage = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign"),
+        False,
+    )
+    leaf = (
+        x509.CertificateBuilder()
+        .serial_number(5)
+        .subject_name(x509.Name([]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .not_valid_before(authority.not_valid_before_utc)
+        .not_valid_after(authority.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=True, encipher_only=False, decipher_only=False, **usage), critical=True
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return X509SVID((leaf, authority), key)
 
 
 async def test_a_downstream_servers_jwt_authority_is_published(live: Any) -> None:
