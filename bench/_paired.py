@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench import _results
+
 Verdict = Literal["met", "NOT met", "undecided"]
 
 _RESAMPLES = 2000
@@ -53,14 +55,17 @@ class Comparison:
         """Print it, with the verdict on the claim if there is one; return False only where the claim is not met."""
         low, high = self.interval()
         ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
-        text = f"{self.name}: {ours:.4g} ÷ {theirs:.4g}{unit and ' '}{unit} = {self.ratio:.3f} [{low:.3f}, {high:.3f}]"
-        text += f" over {len(self.ours)} rounds"
+        sides = f"{ours:.4g} ÷ {theirs:.4g}{unit and ' '}{unit}"
+        ratio = f"{self.ratio:.3f} [{low:.3f}, {high:.3f}]"
+        text = f"{self.name}: {sides} = {ratio} over {len(self.ours)} rounds"
         if at_most is None and at_least is None:
             print(text)
+            _results.note(_results.Finding(self.name, sides, ratio))
             return True
         verdict = self.verdict(at_most=at_most, at_least=at_least)
-        claim = f"<= {at_most:g}" if at_most is not None else f">= {at_least:g}"
+        claim = f"≤ {at_most:g}" if at_most is not None else f"≥ {at_least:g}"
         print(f"{text} (claim {claim}: {verdict})")
+        _results.note(_results.Finding(self.name, sides, ratio, claim, verdict))
         return verdict != "NOT met"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from authsec_sdk.spire.entries import RegistrationEntry
 from authsec_sdk.spire.selectors import Selector
+from bench import _results
 from icp_server.domain.authorized_entries import EntryIndex
 
 TD = TrustDomain("example.org")
@@ -64,13 +65,12 @@ def main() -> None:
     parser.add_argument("--entries", type=int, nargs="*", default=[1_000, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    print(f"{'entries':>8} {'index':>10} {'full scan':>10} {'ratio':>7} {'change':>9} {'bytes/entry':>11}")
     for count in options.entries:
-        print(row(count, options.rounds))
+        row(count, options.rounds)
 
 
-def row(count: int, rounds: int) -> str:
-    """Measure with so many entries."""
+def row(count: int, rounds: int) -> None:
+    """Measure with so many entries, and print."""
     known = entries(count)
     gc.collect()
     tracemalloc.start()
@@ -83,11 +83,12 @@ def row(count: int, rounds: int) -> str:
     ours = min(seconds(lambda: index.authorized(mine, (), 0.0), 200) for _ in range(rounds))
     theirs = min(seconds(lambda: full_scan(known, mine), 1) for _ in range(rounds))
     change = min(seconds(lambda: index.put(known[count // 2]), 200) for _ in range(rounds))
-    return (
-        f"{count:>8} {ours * 1e6:>8.1f}us {theirs * 1e6:>8.0f}us {theirs / ours:>6.0f}x "
-        f"{change * 1e6:>7.2f}us {size:>11.0f}"
+    _results.plain(
+        f"what an agent may have, of {count:,} entries: index ÷ full scan",
+        f"1/{theirs / ours:.0f}; a change {change * 1e6:.2f} µs, {size:.0f} B an entry",
+        f"{ours * 1e6:.1f} ÷ {theirs * 1e6:.0f} µs",
     )
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(_results.run("authorized_entries", main))

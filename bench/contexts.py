@@ -18,6 +18,7 @@ from authsec_sdk.spiffe import BundleSet, X509Context, X509ContextHolder
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
 from authsec_sdk.tls import SpiffeSSLContext, mtls_client_context, mtls_server_context
 from authsec_sdk.workloadapi import X509Source
+from bench import _results
 
 KIB_A_CONTEXT, THREADS = 50.0, 10
 
@@ -87,16 +88,12 @@ def main() -> int:
                     )
                     for alike in (True, False)
                 )
-            met &= each <= KIB_A_CONTEXT
-            verdict = "met" if each <= KIB_A_CONTEXT else "NOT met"
-            print(
-                f"a further context, {'server' if server else 'client'}, {authorities} authorities: {each:.1f} KiB "
-                f"(claim <= {KIB_A_CONTEXT:g}: {verdict}); {alone:.1f} KiB with settings that no other has"
-            )
+            many = "1 authority" if authorities == 1 else f"{authorities} authorities"
+            what = f"memory of a further context, {'server' if server else 'client'}, {many}"
+            met &= _results.limit(what, each, "KiB", at_most=KIB_A_CONTEXT)
+            met &= _results.limit(f"{what}, with settings that no other has", alone, "KiB", at_most=KIB_A_CONTEXT)
     added = threads_of_sources(options.sources)
-    met &= added <= THREADS
-    verdict = "met" if added <= THREADS else "NOT met"
-    print(f"{options.sources} sources on one socket: {added} threads (claim <= {THREADS}: {verdict})")
+    met &= _results.limit(f"{options.sources:,} sources on one socket", added, "threads", at_most=THREADS)
     return 0 if met else 1
 
 

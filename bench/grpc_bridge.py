@@ -139,7 +139,7 @@ def _measured(kind: str, run: Round, channels: tuple[Any, ...], rounds: int) -> 
     for index, name in ((1, "bridge alone"), (2, "bridge and our server")):
         for part, what in enumerate(("p50", "CPU")):
             ratio = Comparison(
-                f"{kind}, {name}, {what}",
+                f"grpcio ÷ native TLS, {kind}, {name}, {what}",
                 tuple(each[index][part] for each in measured),
                 tuple(each[0][part] for each in measured),
             )

@@ -96,12 +96,12 @@ def main() -> int:
         with asyncio.Runner(loop_factory=loop) as runner:
             run = runner.run
             comparison = compare(
-                f"handshake CPU, {name}",
+                f"handshake CPU ÷ stdlib without tickets, {name}",
                 *both(lambda pair, count, run=run: run(over_loopback(pair, count))),  # type: ignore[misc]
                 rounds=options.rounds,
             )
         met &= comparison.report(at_most=CLAIM, unit="µs")
-    compare("handshake CPU, in memory (nothing claimed)", *both(in_memory), rounds=options.rounds).report(unit="µs")
+    compare("handshake CPU ÷ stdlib, in memory", *both(in_memory), rounds=options.rounds).report(unit="µs")
     return 0 if met else 1
 
 

@@ -34,6 +34,7 @@ from authsec_sdk.rpc import Channel
 from authsec_sdk.spiffe import X509SVID, BundleSet, SpiffeID, TrustDomain, X509Bundle, X509Context, X509ContextHolder
 from authsec_sdk.spire.reserved_ids import server_id
 from authsec_sdk.tls import mtls_client_context, tls_client_context
+from bench import _results
 from bench._paired import compare
 from icp_server.ca.authority import SigningAuthority, self_signed
 from icp_server.ca.keys import generate_private_key
@@ -239,7 +240,8 @@ def signing_alone(rounds: int) -> None:
         speeds.append(BATCH / (time.process_time() - begun))
         assert all(result.ok for result in results)
     speeds.sort()
-    print(f"signing alone: {speeds[len(speeds) // 2]:.0f} SVIDs per CPU-second [{speeds[0]:.0f}, {speeds[-1]:.0f}]")
+    middle = f"{speeds[len(speeds) // 2]:.0f} [{speeds[0]:.0f}, {speeds[-1]:.0f}] SVIDs per CPU-second"
+    _results.plain("signing alone", middle)
 
 
 def main() -> int:
@@ -257,17 +259,19 @@ def main() -> int:
                 ("one by one", ours.single(options.calls), UPSTREAM_SINGLE),
                 (f"batches of {BATCH}", ours.batch(options.batches), UPSTREAM_BATCH),
             ):
-                print(f"{name}: {speed:.0f} SVIDs per CPU-second; spire-server {known} on another machine (undecided)")
+                beside = f"spire-server on another machine: {known}"
+                _results.plain(f"SVIDs {name}", f"{speed:.0f} per CPU-second, undecided", beside)
             print("set SPIRE_SERVER_BIN to have spire-server run beside it")
             return 0
         with Server([upstream]) as theirs:
             single = compare(
-                "one by one", lambda: ours.single(options.calls), lambda: theirs.single(options.calls),
+                "SVIDs one by one", lambda: ours.single(options.calls), lambda: theirs.single(options.calls),
                 rounds=options.rounds,
             )  # fmt: skip
             met = single.report(at_least=SINGLE_CLAIM, unit="SVIDs per CPU-second")
             batch = compare(
-                f"batches of {BATCH}", lambda: ours.batch(options.batches), lambda: theirs.batch(options.batches),
+                f"SVIDs in batches of {BATCH}",
+                lambda: ours.batch(options.batches), lambda: theirs.batch(options.batches),
                 rounds=options.rounds,
             )  # fmt: skip
             return 0 if batch.report(at_least=BATCH_CLAIM, unit="SVIDs per CPU-second") and met else 1

@@ -63,7 +63,7 @@ class Connection:
 def main() -> int:
     """Measure and print; return 1 where the claim is not met."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=100)
+    arguments.add_argument("--rounds", type=int, default=60)
     arguments.add_argument("--requests", type=int, default=300, help="per round")
     options = arguments.parse_args()
     workloads = Workloads()
@@ -76,7 +76,7 @@ def main() -> int:
                 run(ours.open())
                 run(stdlib.open())
                 comparison = compare(
-                    f"keep-alive p50, {name}, {size} B",
+                    f"keep-alive p50 ÷ stdlib, {name}, {size} B",
                     lambda run=run, it=ours: run(it.round(options.requests)),  # type: ignore[misc]
                     lambda run=run, it=stdlib: run(it.round(options.requests)),  # type: ignore[misc]
                     rounds=options.rounds,

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench import _results
 from demo import control_plane
 from demo.processes import Processes
 
@@ -49,9 +50,8 @@ def main() -> None:
     if (server := os.environ.get("SPIRE_SERVER_BIN")) and (agent := os.environ.get("SPIRE_AGENT_BIN")):
         upstream = asyncio.run(measure([server], [agent]))
     for name, value in ours.items():
-        beside = f", upstream {upstream[name]:.1f} MiB in this run" if upstream else ""
-        verdict = "met" if value <= CLAIMS[name] else "NOT met"
-        print(f"idle {name}: {value:.1f} MiB resident (claim <= {CLAIMS[name]:.0f}: {verdict}){beside}")
+        beside = f"spire-{name} in this run: {upstream[name]:.1f} MiB" if upstream else ""
+        _results.limit(f"resident memory of an idle {name}", value, "MiB", at_most=CLAIMS[name], sides=beside)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def in_memory(pair: Pair, handshakes: int) -> float:
 def main() -> int:
     """Measure and print; nothing is claimed here: the target is in terms of another program's handshakes."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=40)
+    arguments.add_argument("--rounds", type=int, default=20)
     arguments.add_argument("--handshakes", type=int, default=50, help="per round")
     options = arguments.parse_args()
     workloads = Workloads()

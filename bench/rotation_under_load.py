@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from bench import _results
 from bench._tls import CLIENT, SERVER, Workloads
 
 
@@ -113,10 +114,9 @@ def main() -> int:
     begun = time.monotonic()
     load = asyncio.run(run(options.rotations, options.calls, options.settle, options.callers))
     failed = sum(load.failures.values())
-    print(
-        f"{load.calls} requests ({load.connections} on new connections) over {options.rotations} rotations "
-        f"in {time.monotonic() - begun:.0f} s: {failed} failed (claim 0: {'NOT met' if failed else 'met'})"
-    )
+    what = f"httpx and uvicorn, {options.rotations} rotations with new roots in {time.monotonic() - begun:.0f} s"
+    sides = f"{load.calls:,} requests, {load.connections:,} on new connections"
+    _results.limit(what, failed, "failed", at_most=0, sides=sides)
     for failure, count in load.failures.most_common(5):
         print(f"  {count} x {failure}")
     return 1 if failed else 0
