@@ -21,6 +21,7 @@ from icp_agent.api.workload import WorkloadAPI
 from icp_agent.config.settings import AgentConfig, HealthListenerSettings
 from icp_agent.domain.agent_state import Event
 from icp_agent.domain.authority_keys import key_ids_of
+from icp_agent.failover import Failover
 from icp_agent.files import read_bounded
 from icp_agent.identities import Identities, StatusBoard
 from icp_agent.jwt_svids import JWTSVIDs
@@ -130,8 +131,9 @@ class Agent:
     async def _work(self) -> DeniedByServerError:
         """Sync and renew until the server denies this agent."""
         client = ServerClient(self._address, self._node.holder, paged=self._config.paged_sync)
+        server = Failover(client, len(self._address.places))
         syncer = Syncer(
-            client,
+            server,
             self.identities,
             self.board,
             self._config.trust_domain,
@@ -139,7 +141,7 @@ class Agent:
             self._take_bundle,
         )
         try:
-            with self.jwt_svids.served_by(client):
+            with self.jwt_svids.served_by(server):
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._post_status(client), name="agent status")
                     tasks.create_task(self._keep_fresh(client), name="agent renewal")

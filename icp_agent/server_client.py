@@ -70,22 +70,34 @@ _SyncStream: TypeAlias = Stream[entry_pb2.SyncAuthorizedEntriesRequest, entry_pb
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where the server of which trust domain listens."""
+    """Where the servers of which trust domain listen."""
 
     host: str
+    """One host, or several with commas between them, each with a port of its own (`a:1,b:2`) or the common one."""
     port: int
     trust_domain: TrustDomain
 
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Every server's host and port."""
+        return tuple(_place(text.strip(), self.port) for text in self.host.split(",") if text.strip())
+
     def channel(self, context: ssl.SSLContext) -> Channel:
         """Open a channel; whoever calls paces the attempts."""
-        return Channel.tcp(
-            self.host,
-            self.port,
+        return Channel.addresses(
+            self.places,
             ssl=context,
             max_receive_bytes=_MAXIMUM_MESSAGE,
             max_backoff=0,
             connect_timeout=DEADLINE,
         )
+
+
+def _place(text: str, port: int) -> tuple[str, int]:
+    host, colon, own = text.rpartition(":")
+    if colon and ":" not in host and own.isascii() and own.isdigit() and 0 < int(own) < 65536:
+        return host, int(own)
+    return text, port  # a name, or an IPv6 address
 
 
 class BootstrapClient:

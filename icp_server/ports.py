@@ -7,6 +7,7 @@ bound to one trust domain when it is made; no method here takes one, so no query
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias
@@ -266,6 +267,13 @@ class Store(Protocol):
 
     async def changes_since(self, known: Revision | None) -> Changes:
         """What became different after a revision, by whichever server; what is remembered of it is forgotten."""
+
+    def turn(self, name: str, patience: float = 0.0) -> AbstractAsyncContextManager[bool]:
+        """Wait so long for this server's turn at some work; whether it came.
+
+        It orders the work of several servers and protects nothing: a server without its turn may have to go on, and
+        one that had it may have been paused. What is done must be right either way.
+        """
 
     @property
     def entries(self) -> EntryStore:

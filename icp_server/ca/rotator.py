@@ -26,6 +26,8 @@ from icp_server.ports import Clock, Store, StoredJournal
 BUNDLE_KEEPS_EXPIRED = timedelta(hours=24)
 """An authority stays in the bundle this long after its end."""
 JOURNAL_KEEPS_EXPIRED = timedelta(days=14)
+TURN_SECONDS = 3.0
+"""How long one server waits for another that rotates."""
 
 
 class AuthorityRotator:
@@ -63,7 +65,12 @@ class AuthorityRotator:
             JournalConflictError: somebody else wrote the journal; it was read again, and the next tick goes on from it.
         """
         async with self._working():
-            taken = [await slots.advance(self._clock()) for slots in self._slots.values()]
+            if not any(slots.is_due(self._clock()) for slots in self._slots.values()):
+                return False
+            # One server after the other, so that the bundle grows by one authority at a time; who waited long goes on
+            # all the same, and the journal's revision decides.
+            async with self._store.turn("rotation", TURN_SECONDS):
+                taken = [await slots.advance(self._clock()) for slots in self._slots.values()]
             return any(taken)
 
     def local_authorities(self, kind: AuthorityKind) -> LocalAuthorities:

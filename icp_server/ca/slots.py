@@ -43,6 +43,10 @@ class Slots(Generic[A]):
             self._kind.activate(authorities[active.authority_id])
             logger.info("%s loaded slot=%s authority_id=%s", self._kind.title, active.slot, active.authority_id)
 
+    def is_due(self, now: datetime) -> bool:
+        """Whether there is a step to take."""
+        return next_step(self.journal, now, frozenset(self._authorities)) is not Step.NOTHING
+
     async def advance(self, now: datetime) -> bool:
         """Take every step that is due; whether one was taken."""
         taken = False

@@ -12,6 +12,8 @@ from icp_server.ports import Clock, Store
 logger = logging.getLogger(__name__)
 
 EVERY = timedelta(minutes=1)
+MOST_PASSED = 5
+"""Rounds in a row left to another server."""
 
 
 class Housekeeping:
@@ -21,6 +23,7 @@ class Housekeeping:
         self._store = store
         self._clock = clock
         self._every = every
+        self._passed = 0
 
     async def run(self) -> None:
         """Prune for ever. A round that fails is logged, and the next one tries again."""
@@ -32,11 +35,19 @@ class Housekeeping:
                 logger.warning("Failed to prune error=%s", error.message)
 
     async def step(self) -> None:
-        """Prune once.
+        """Prune, unless another server is at it. Nobody can keep us from it for ever by holding the lock.
 
         Raises:
-            Internal: the database failed.
+            Unavailable, Internal: the database failed.
         """
+        async with self._store.turn("housekeeping") as mine:
+            if not mine and self._passed < MOST_PASSED:
+                self._passed += 1
+                return
+            self._passed = 0
+            await self._prune()
+
+    async def _prune(self) -> None:
         now = self._clock()
         if count := await self._store.entries.prune_expired(now):
             logger.info("Pruned expired registration entries count=%s", count)

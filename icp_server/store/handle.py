@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from authsec_sdk.spiffe import TrustDomain
@@ -65,3 +66,15 @@ class SQLStore:
         from icp_server.store.wakes import PostgresWakes
 
         return PostgresWakes(settings, channel_of(self._scope.row_id))
+
+    @asynccontextmanager
+    async def turn(self, name: str, patience: float = 0.0) -> AsyncIterator[bool]:
+        """Wait so long for this server's turn at some work; whether it came. Alone, it is always."""
+        settings = self._scope.database.postgres
+        if settings is None:
+            yield True
+            return
+        from icp_server.store.turns import lock_key, turn
+
+        async with turn(settings, lock_key(self._scope.row_id, name), patience) as mine:
+            yield mine
