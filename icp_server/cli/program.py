@@ -43,6 +43,10 @@ _COMMANDS = (
     ),
     ("upstreamauthority taint", "Marks an X.509 upstream authority as tainted", "local_authority:taint_upstream"),
     ("upstreamauthority revoke", "Removes a tainted X.509 upstream authority", "local_authority:revoke_upstream"),
+    ("db migrate", "Brings the database's schema up to this release", "db:migrate"),
+    ("db check", "Says whether everything in the database is whole", "db:check"),
+    ("db backup", "Writes what the trust domain has to one file", "db:backup"),
+    ("db restore", "Puts a backup back", "db:restore"),
 )
 _BEHIND_FLAGS = (("wit-svid", ("wit mint", "Mints a WIT-SVID", "mint_wit:mint")),)
 """Commands that are there when this feature flag is among those of the environment."""

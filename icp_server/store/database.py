@@ -68,6 +68,24 @@ class Database:
         return database
 
     @classmethod
+    async def look(cls, path: Path) -> Self:
+        """Open a SQLite file that a server may be working on, to read.
+
+        Raises:
+            SchemaTooNewError, SchemaTooOldError: it is not of this release.
+            StoreError: it is not there, not a database, or cannot be opened.
+        """
+        if not await asyncio.to_thread(path.exists):
+            raise StoreError(f"cannot use the database {path}: there is none")
+        database = cls(sqlite_engine(path))
+        try:
+            await database._migrate(database._engine, str(path), migrate=False)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @classmethod
     async def connect(cls, settings: PostgresSettings) -> Self:
         """Connect to PostgreSQL and bring the schema up to this release. The driver is imported only here.
 

@@ -25,6 +25,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from icp_server.domain.errors import StoreError
 from icp_server.domain.revision import Revision
 from icp_server.ports import Clock
 from icp_server.store.database import Database
@@ -149,6 +150,21 @@ class Scope:
 def channel_of(trust_domain_row: int) -> str:
     """The channel on which PostgreSQL tells of the changes of a trust domain."""
     return f"icp_changes_{trust_domain_row}"
+
+
+async def bind_known(database: Database, trust_domain: TrustDomain, clock: Clock) -> Scope:
+    """Bind a database to a trust domain that is in it, and write nothing.
+
+    Raises:
+        StoreError: it is not.
+        Internal, Unavailable: the database failed.
+    """
+    query = select(trust_domains.c.id, trust_domains.c.epoch, trust_domains.c.position)
+    async with database.read() as connection:
+        row = (await connection.execute(query.where(trust_domains.c.name == trust_domain.name))).first()
+    if row is None:
+        raise StoreError(f"the database has nothing of trust domain {trust_domain}")
+    return Scope(database, trust_domain, row.id, Revision(row.epoch, row.position), clock)
 
 
 async def bind(database: Database, trust_domain: TrustDomain, clock: Clock) -> Scope:

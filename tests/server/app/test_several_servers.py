@@ -155,6 +155,21 @@ class Servers:
         self.parts.push_async_callback(client.close)
         return Failover(client, len(address.places))
 
+    async def at(self, member: Process, svid: X509SVID, bundle: X509Bundle) -> ServerClient:
+        """What the agent asks of one server alone."""
+        source = X509ContextHolder(X509Context((svid,), BundleSet.of(bundle)))
+        client = ServerClient(ServerAddress("127.0.0.1", member.port, TD), source)
+        self.parts.push_async_callback(client.close)
+        return client
+
+    async def until_all_serve(self, svid: X509SVID, bundle: X509Bundle, wanted: set[str]) -> None:
+        """Wait until every server gives the agent these entries and no others."""
+        for member in self.members:
+            client = await self.at(member, svid, bundle)
+            with anyio.fail_after(PATIENCE):
+                while {entry.id for entry in await client.authorized_entries({})} != wanted:
+                    await asyncio.sleep(0.005)
+
     async def until_all_know(self, authorities: int) -> X509Bundle:
         """Wait until every server serves a bundle of so many authorities."""
         with anyio.fail_after(PATIENCE):
@@ -189,6 +204,8 @@ async def test_one_is_killed_at_a_time_and_no_call_fails(servers: Servers, show_
     svids = [await servers.attest(member, show_token) for member in servers.members]
     agents = [await servers.agent(svid, bundle) for svid in svids]
     created = [await servers.members[0].create_entry(f"/w{n}", svid.id) for n, svid in enumerate(svids)]
+    for svid, entry_id in zip(svids, created, strict=True):
+        await servers.until_all_serve(svid, bundle, {entry_id})
     done = False
     calls = 0
 
@@ -232,25 +249,13 @@ async def test_what_one_writes_all_obey(servers: Servers, show_token: Any) -> No
     bundle = await servers.until_all_know(3)
     first, *others = servers.members
     svid = await servers.attest(first, show_token)
-    clients = []
-    for member in servers.members:
-        source = X509ContextHolder(X509Context((svid,), BundleSet.of(bundle)))
-        client = ServerClient(ServerAddress("127.0.0.1", member.port, TD), source)
-        servers.parts.push_async_callback(client.close)
-        clients.append(client)
-
-    async def until_all_have(wanted: set[str]) -> None:
-        for client in clients:
-            with anyio.fail_after(PATIENCE):
-                while {entry.id for entry in await client.authorized_entries({})} != wanted:
-                    await asyncio.sleep(0.005)
-
     entry_id = await others[0].create_entry("/w", svid.id)
-    await until_all_have({entry_id})
+    await servers.until_all_serve(svid, bundle, {entry_id})
     await others[1].delete_entry(entry_id)
-    await until_all_have(set())
+    await servers.until_all_serve(svid, bundle, set())
     await others[0].ban(svid.id)
-    for client in clients:
+    for member in servers.members:
+        client = await servers.at(member, svid, bundle)
         with anyio.fail_after(PATIENCE), pytest.raises(DeniedByServerError, match="AGENT_BANNED"):
             while True:
                 await client.authorized_entries({})
