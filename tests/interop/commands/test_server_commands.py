@@ -101,6 +101,47 @@ agent show -spiffeID spiffe://example.org/spire/agent/x
 agent ban -spiffeID spiffe://example.org/spire/agent/x
 agent evict -spiffeID spiffe://example.org/spire/agent/x
 bundle show -format nope
+jwt mint
+jwt mint -spiffeID spiffe://example.org/w
+jwt mint -audience a
+jwt mint -spiffeID spiffe://other.org/w -audience a
+jwt mint -spiffeID spiffe://example.org/spire/w -audience a
+jwt mint -spiffeID spiffe://example.org/w -audience a -audience b
+jwt mint -spiffeID spiffe://example.org/w -audience a -output json
+jwt mint -spiffeID spiffe://example.org/w -audience a -ttl -5s
+jwt mint -spiffeID spiffe://example.org/w -audience a -write {{folder}}/token
+jwt mint -spiffeID spiffe://example.org/w -audience a -write {{folder}}/nowhere/token
+x509 mint
+x509 mint -spiffeID spiffe://other.org/w
+x509 mint -spiffeID spiffe://example.org/w
+x509 mint -spiffeID spiffe://example.org/w -dns a.b -ttl 30s
+x509 mint -spiffeID spiffe://example.org/w -output json
+x509 mint -spiffeID spiffe://example.org/w -write {{folder}}
+x509 mint -spiffeID spiffe://example.org/w -write {{folder}}/nowhere
+wit mint -spiffeID spiffe://example.org/w
+wit mint -spiffeID spiffe://example.org/w -keyType rsa-2048
+localauthority jwt show
+localauthority jwt show -output json
+localauthority jwt activate
+localauthority jwt activate -authorityID nope
+localauthority jwt taint -authorityID nope
+localauthority jwt revoke
+localauthority jwt revoke -authorityID nope
+localauthority jwt prepare
+localauthority jwt prepare -output json
+localauthority jwt show
+localauthority x509 show
+localauthority x509 show -output json
+localauthority x509 activate -authorityID nope
+localauthority x509 taint
+localauthority x509 taint -authorityID nope
+localauthority x509 revoke -authorityID nope
+localauthority x509 prepare
+localauthority x509 prepare -output json
+localauthority x509 show
+upstreamauthority taint
+upstreamauthority taint -subjectKeyID x
+upstreamauthority revoke -subjectKeyID x -output json
 entry
 entry nope
 nope
@@ -160,21 +201,27 @@ def run(program: Sequence[str], folder: Path, arguments: Sequence[str]) -> tuple
     """Run one command: exit code, output, and the error line, with what differs from run to run taken out."""
     has_socket = arguments[0] != "nope" and len(arguments) > (1 if arguments[0] != "healthcheck" else 0)
     where = ["-socketPath", f"{folder}/private/api.sock"] if has_socket else []
-    words = 2 if arguments[0] not in ("healthcheck", "nope") else 1
+    words = {"healthcheck": 1, "nope": 1, "localauthority": 3}.get(arguments[0], 2)
     result = subprocess.run(
         [*program, *arguments[:words], *where, *arguments[words:]],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SPIRE_SERVER_FFLAGS": "wit-svid"},
         timeout=60,
     )
     errors = [line for line in result.stderr.splitlines() if line.startswith(("Error: ", "Failed to "))]
-    return result.returncode, _plain(result.stdout), _plain("\n".join(errors))
+    told, refused = (text.replace(str(folder), "FOLDER") for text in (result.stdout, "\n".join(errors)))
+    return result.returncode, _plain(told), _plain(refused)
 
 
 def _plain(text: str) -> str:
-    text = re.sub(r'"(created_at|expires_at)":"[1-9][0-9]{9}"', r'"\1":"T"', text)
+    text = re.sub(r'"(created_at|expires_at|issued_at)":"[1-9][0-9]{9}"', r'"\1":"T"', text)
+    text = re.sub(r"Expires at: 20[0-9-]+ [0-9:]+", "Expires at: T", text)
+    text = re.sub(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", "JWT", text)
+    text = re.sub(r'(Authority ID: |"authority_id":")(?:[0-9a-f]{40}|[A-Za-z0-9]{32})\b', r"\1ID", text)
+    text = re.sub(r"-----BEGIN (.*)-----\n[A-Za-z0-9+/=\n]+-----END", r"-----BEGIN \1-----\nPEM\n-----END", text)
+    text = re.sub(r'"MI[A-Za-z0-9+/=]+"', '"DER"', text)
     text = re.sub(r'"value":"[0-9a-f-]{36}"', '"value":"TOKEN"', text)
     text = re.sub(r"/join_token/[0-9a-f-]{36}", "/join_token/TOKEN", text)
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", text).rstrip("\n")
@@ -185,7 +232,9 @@ def transcript(cli: Sequence[str], folder: Path) -> dict[str, tuple[int, str, st
     (folder / "ids.json").write_text(json.dumps({"ids": ["e1", "nope"]}))
     lines = [line for line in COMMANDS.splitlines() if line]
     return {
-        f"{number}: {line}": run(cli, folder, line.format(data=folder / "data.json", ids=folder / "ids.json").split())
+        f"{number}: {line}": run(
+            cli, folder, line.format(data=folder / "data.json", ids=folder / "ids.json", folder=folder).split()
+        )
         for number, line in enumerate(lines)
     }
 
