@@ -31,6 +31,7 @@ from icp_agent.ports import DeniedByServerError, NodeParts, WorkloadAttestor
 from icp_agent.server_client import BootstrapClient, ServerAddress, ServerClient
 from icp_agent.storage import AgentStorage
 from icp_agent.syncer import Syncer
+from icp_agent.trust_watch import TrustLostError, TrustWatch
 from icp_agent.workloadattestors.registry import WORKLOAD_ATTESTORS
 from icp_common.service import Service
 
@@ -64,6 +65,7 @@ class Agent:
             self._storage, config.trust_domain, clock, availability_target=config.sync.availability_target
         )
         self._address = ServerAddress(config.server_address, config.server_port, config.trust_domain)
+        self._watch = TrustWatch(config.rebootstrap, clock)
         self._attestation = NodeAttestation(
             config.node_attestor(NodeParts(config.trust_domain, self._join_token)),
             config.trust,
@@ -72,6 +74,7 @@ class Agent:
             self._node,
             self._storage,
             self.board,
+            self._watch,
         )
 
     async def run(self, service: Service) -> int:
@@ -110,7 +113,10 @@ class Agent:
                 await self._attestation.until_attested(self._withdraw if evicted else lambda: None)
             denial = await self._work()
             evicted = denial.reason.event is Event.FORGOTTEN and self._node.reattestable
-            await self._begin_anew(Event.EXPIRED if evicted else denial.reason.event, denial)
+            strangers = isinstance(denial, TrustLostError)
+            await self._begin_anew(Event.EXPIRED if evicted or strangers else denial.reason.event, denial)
+            if strangers:
+                await self._node.forget_bundle()
 
     def _withdraw(self) -> None:
         """The server has forgotten this agent, and refuses to have it back."""
@@ -130,7 +136,7 @@ class Agent:
 
     async def _work(self) -> DeniedByServerError:
         """Sync and renew until the server denies this agent."""
-        client = ServerClient(self._address, self._node.holder, paged=self._config.paged_sync)
+        client = ServerClient(self._address, self._node.holder, paged=self._config.paged_sync, outcome=self._outcome)
         server = Failover(client, len(self._address.places))
         syncer = Syncer(
             server,
@@ -157,6 +163,12 @@ class Agent:
         self.jwt_svids.take_bundle(published)
         self._node.taint(key_ids_of(published.tainted.x509_authorities))
         await self._node.take_bundle(published.bundle)
+
+    def _outcome(self, error: Exception | None) -> None:
+        if error is None:
+            self._watch.went_well()
+        else:
+            self._watch.failed(error, reattestable=self._node.reattestable)
 
     async def _keep_fresh(self, client: ServerClient) -> Never:
         async def attest_again() -> None:

@@ -19,6 +19,7 @@ from icp_agent.node_svid import NodeSVID, keep_on_disk
 from icp_agent.ports import AttestationAPI, DeniedByServerError, NodeAttestor, RefusedByServerError
 from icp_agent.storage import AgentStorage
 from icp_agent.threads import in_thread
+from icp_agent.trust_watch import TrustLostError, TrustWatch
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class NodeAttestation:
         node: NodeSVID,
         storage: AgentStorage,
         board: StatusBoard,
+        watch: TrustWatch,
     ) -> None:
         self._attestor = attestor
         self._trust = trust
@@ -50,6 +52,7 @@ class NodeAttestation:
         self._node = node
         self._storage = storage
         self._board = board
+        self._watch = watch
         self._key: PrivateKey | None = None
 
     async def again(self) -> None:
@@ -71,6 +74,10 @@ class NodeAttestation:
             self._board.happened(Event.ATTESTATION_BEGAN, problem=self._board.status.problem)
             try:
                 await self._attest()
+            except TrustLostError as error:
+                failures += 1
+                logger.warning("%s", error.message)
+                await self._node.forget_bundle()
             except (SpiffeError, OSError) as error:
                 failures += 1
                 if isinstance(error, RefusedByServerError | DeniedByServerError):
@@ -82,6 +89,15 @@ class NodeAttestation:
             await asyncio.sleep(pause.total_seconds())
 
     async def _attest(self) -> None:
+        try:
+            await self._attest_once()
+        except (SpiffeError, OSError) as error:
+            if self._node.bundle is not None:
+                self._watch.failed(error, reattestable=True)
+            raise
+        self._watch.went_well()
+
+    async def _attest_once(self) -> None:
         # A bundle the server once gave beats the bootstrap one, which may be older or no more than a promise.
         stored = self._node.bundle
         trusted = stored.x509_bundle() if stored is not None else await self._bootstrap()
@@ -99,7 +115,9 @@ class NodeAttestation:
         )
 
     async def _bootstrap(self) -> X509Bundle | None:
-        bundle = await bootstrap_bundle(self._trust, self._trust_domain)
+        attempt = self._watch.next_attempt()
+        logger.info("Fetching the first trust mode=%s attempt=%d", attempt.mode, attempt.number)
+        bundle = await bootstrap_bundle(self._trust, self._trust_domain, attempt)
         if bundle is not None:
             logger.info("Bundle loaded trust_domain_id=%s", self._trust_domain.id)
         return bundle

@@ -120,6 +120,11 @@ class NodeSVID:
         self.holder = X509ContextHolder()
         await keep_on_disk(self._storage.forget_svid)
 
+    async def forget_bundle(self) -> None:
+        """Drop the trust bundle, on disk too: no server has been trusted by it for too long."""
+        self._bundle = None
+        await keep_on_disk(self._storage.forget_bundle)
+
     async def keep_fresh(
         self,
         server: ServerAPI,

@@ -2,7 +2,7 @@
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Self, TypeAlias
@@ -157,10 +157,19 @@ class ServerClient:
     """`ServerAPI` over mutual TLS: the peer must be exactly `spiffe://<trust domain>/spire/server`.
 
     Certificate and bundle are those `source` has when a connection is made; `reconnect` makes new calls use new ones.
+    `outcome` is told of each call that succeeded (None) or did not get through, and may raise in its place.
     """
 
-    def __init__(self, address: ServerAddress, source: X509ContextSource, *, paged: bool = True) -> None:
+    def __init__(
+        self,
+        address: ServerAddress,
+        source: X509ContextSource,
+        *,
+        paged: bool = True,
+        outcome: Callable[[Exception | None], None] = lambda _: None,
+    ) -> None:
         self._address = address
+        self._outcome = outcome
         self._paged = paged
         authorizer = authorize_id(server_id(address.trust_domain))
         self._context = mtls_client_context(source, authorizer, alpn=("h2",))
@@ -249,6 +258,10 @@ class ServerClient:
         line.calls += 1
         try:
             yield line.channel
+            self._outcome(None)
+        except ServerUnavailableError as error:
+            self._outcome(error)
+            raise
         except DeniedByServerError as error:
             if error.reason is DenialReason.AGENT_NOT_ACTIVE and (self._replacing or line.retired):
                 raise ServerUnavailableError(f"the agent's SVID was replaced during the call: {error}") from error

@@ -72,6 +72,10 @@ class AgentStorage:
         """Keep the bundle for the next start, where it beats the bootstrap bundle."""
         self._bundle.store(format_bundle_document(bundle))
 
+    def forget_bundle(self) -> None:
+        """Remove the bundle: the next one comes from the first trust again."""
+        self._bundle.remove()
+
     def load_svid(self) -> StoredSVID | None:
         """The agent's SVID, expired or not."""
         return _read(self._svid, _stored_svid) if self._svid is not None else None

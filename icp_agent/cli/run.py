@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from authsec_sdk.errors import SpiffeError
+from authsec_sdk.errors import ConfigurationError, SpiffeError
+from authsec_sdk.hcl.durations import parse_duration
 from icp_agent import __version__
 from icp_agent.config import AgentConfig, load_config
 from icp_agent.config.raw import RawSettings
@@ -40,7 +42,7 @@ class RunFlags:
             "logFile": ("log_file", "File to write logs to"),
             "logFormat": ("log_format", "'text' or 'json'"),
             "logLevel": ("log_level", "'debug', 'info', 'warn', or 'error'"),
-            "rebootstrapMode": ("rebootstrap_mode", "Only 'never' is supported yet"),
+            "rebootstrapMode": ("rebootstrap_mode", "'never', 'auto', or 'always'"),
             "serverAddress": ("server_address", "IP address or DNS name of the SPIRE server"),
             "socketPath": ("socket_path", "Path to bind the SPIRE Agent API socket to"),
             "trustBundle": ("trust_bundle_path", "Path to the SPIRE server CA bundle"),
@@ -65,8 +67,9 @@ class RunFlags:
         self._honoured += [_Honoured(flags.boolean(name, usage), key) for name, (key, usage) in switches.items()]
         port = flags.integer("serverPort", "Port number of the SPIRE server")
         self._honoured.append(_Honoured(port, "server_port"))
-        # Known, and without anything to do yet: there is no rebootstrapping.
-        flags.string("rebootstrapDelay", "Has no effect while rebootstrapMode is 'never'")
+        self._delay = flags.string(
+            "rebootstrapDelay", "How long servers must be unknown before the first trust is fetched again"
+        )
 
     def load(self, arguments: Sequence[str]) -> AgentConfig:
         """Read flags and file.
@@ -79,8 +82,17 @@ class RunFlags:
         if rest:
             raise self._flags.error(f"unexpected argument: {rest[0]}")
         said = {each.setting: each.flag.value for each in self._honoured if each.flag.given}
+        if self._delay.given and self._delay.value:
+            said["rebootstrap_delay"] = _duration(self._delay.value)
         environ = os.environ if self._expand.value else None
         return load_config(self._config.value, RawSettings(**said), environ=environ)
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigurationError(f"error parsing rebootstrap delay duration: {error}") from None
 
 
 def run(arguments: Sequence[str]) -> int:

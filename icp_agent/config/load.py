@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 from authsec_sdk.errors import ConfigurationError, InvalidSpiffeIDError
 from authsec_sdk.hcl import Fields, load
 from authsec_sdk.spiffe import TrustDomain
-from icp_agent.bootstrap import BootstrapTrust, BundleFormat
 from icp_agent.config.later import Later
 from icp_agent.config.plugins import read_plugins
 from icp_agent.config.raw import RawSettings, read_agent_section
 from icp_agent.config.settings import DEFAULT_SOCKET, AgentConfig, HealthListenerSettings, LogSettings
+from icp_agent.config.trust import read_rebootstrap, read_trust
 from icp_agent.domain.secrets import SecretSettings
 from icp_agent.jwt_svids import LONGEST_HIT_TIMEOUT, JWTSettings
 from icp_agent.keys import KeyType
@@ -46,16 +46,13 @@ def load_config(
         raise file.error("agent section must be configured")
     raw = read_agent_section(agent, later).overridden_by(flags)
     chosen = read_plugins(plugins)
-    if raw.rebootstrap_mode not in (None, "", "never"):
-        raise agent.error(
-            f"rebootstrap_mode {raw.rebootstrap_mode!r} is not supported yet: only 'never'", "rebootstrap_mode"
-        )
     try:
         return AgentConfig(
             trust_domain=_trust_domain(raw),
             server_address=_required(raw.server_address, "server_address"),
             server_port=_required(raw.server_port, "server_port"),
-            trust=_trust(raw),
+            trust=read_trust(raw),
+            rebootstrap=read_rebootstrap(raw, later),
             data_dir=Path(raw.data_dir or "."),
             keys_directory=chosen.keys_directory,
             node_attestor=chosen.node_attestor,
@@ -103,33 +100,6 @@ def _trust_domain(raw: RawSettings) -> TrustDomain:
         return TrustDomain.parse(text)
     except InvalidSpiffeIDError as error:
         raise ConfigurationError(f"could not parse trust_domain {text!r}: {error}") from error
-
-
-def _trust(raw: RawSettings) -> BootstrapTrust:
-    given = {
-        "insecure_bootstrap": bool(raw.insecure_bootstrap),
-        "trust_bundle_url": bool(raw.trust_bundle_url),
-        "trust_bundle_path": bool(raw.trust_bundle_path),
-    }
-    chosen = [name for name, said in given.items() if said]
-    if not chosen:
-        raise ConfigurationError(
-            "trust_bundle_path or trust_bundle_url must be configured unless insecure_bootstrap is set"
-        )
-    if len(chosen) > 1:
-        raise ConfigurationError(f"only one of {' or '.join(chosen)} can be specified, not {len(chosen)} of them")
-    if raw.trust_bundle_url and not raw.trust_bundle_url.startswith("https://"):
-        raise ConfigurationError("trust bundle URL must start with https://")
-    try:
-        format_ = BundleFormat(raw.trust_bundle_format or BundleFormat.PEM)
-    except ValueError:
-        raise ConfigurationError('invalid value for trust_bundle_format, expected "pem" or "spiffe"') from None
-    return BootstrapTrust(
-        path=Path(raw.trust_bundle_path) if raw.trust_bundle_path else None,
-        url=raw.trust_bundle_url or "",
-        insecure=bool(raw.insecure_bootstrap),
-        format=format_,
-    )
 
 
 def _public_socket(raw: RawSettings) -> Path | None:

@@ -24,6 +24,7 @@ class RawSettings:
     log_level: str | None = None
     log_selectors: tuple[str, ...] | None = None
     log_source_location: bool | None = None
+    rebootstrap_delay: timedelta | None = None
     rebootstrap_mode: str | None = None
     server_address: str | None = None
     server_port: int | None = None
@@ -32,6 +33,8 @@ class RawSettings:
     workload_x509_svid_key_type: str | None = None
     trust_bundle_format: str | None = None
     trust_bundle_path: str | None = None
+    trust_bundle_spiffe_workload_api: str | None = None
+    trust_bundle_unix_socket: str | None = None
     trust_bundle_url: str | None = None
     trust_domain: str | None = None
     allow_unauthenticated_verifiers: bool | None = None
@@ -71,6 +74,7 @@ def read_agent_section(agent: Fields, later: Later) -> RawSettings:
             log_level=agent.text("log_level"),
             log_selectors=agent.texts("log_selectors"),
             log_source_location=agent.boolean("log_source_location"),
+            rebootstrap_delay=agent.duration("rebootstrap_delay"),
             rebootstrap_mode=agent.text("rebootstrap_mode"),
             server_address=agent.text("server_address"),
             server_port=agent.integer("server_port", minimum=0, maximum=65535),
@@ -79,6 +83,8 @@ def read_agent_section(agent: Fields, later: Later) -> RawSettings:
             workload_x509_svid_key_type=agent.text("workload_x509_svid_key_type"),
             trust_bundle_format=agent.text("trust_bundle_format"),
             trust_bundle_path=agent.text("trust_bundle_path"),
+            trust_bundle_spiffe_workload_api=agent.text("trust_bundle_spiffe_workload_api"),
+            trust_bundle_unix_socket=agent.text("trust_bundle_unix_socket"),
             trust_bundle_url=agent.text("trust_bundle_url"),
             trust_domain=agent.text("trust_domain"),
             allow_unauthenticated_verifiers=agent.boolean("allow_unauthenticated_verifiers"),
@@ -93,14 +99,10 @@ def read_agent_section(agent: Fields, later: Later) -> RawSettings:
 
 def _read_later(agent: Fields, later: Later) -> None:
     later.texts(agent, "authorized_delegates", "the Delegated Identity API")
-    later.text(agent, "trust_bundle_unix_socket", "a trust bundle from a Unix socket")
-    later.text(agent, "trust_bundle_spiffe_workload_api", "a trust bundle from a Workload API")
     later.boolean(agent, "profiling_enabled", "profiling")
     for key in ("profiling_freq", "profiling_port"):
         agent.integer(key)
     agent.texts("profiling_names")
-    if agent.duration("rebootstrap_delay") is not None:
-        later.without_effect("rebootstrap_delay", "rebootstrap_mode is never")
 
 
 def _read_sds(agent: Fields) -> SecretSettings | None:

@@ -7,6 +7,7 @@ from typing import Final
 from authsec_sdk.spiffe import TrustDomain
 from icp_agent.bootstrap import BootstrapTrust
 from icp_agent.domain.secrets import SecretSettings
+from icp_agent.domain.trust_watch import RebootstrapSettings
 from icp_agent.jwt_svids import JWTSettings
 from icp_agent.ports import MakeNodeAttestor
 from icp_agent.syncer import SyncSettings
@@ -64,6 +65,7 @@ class AgentConfig:
     workload_api: bool = True
     sds: SecretSettings | None = field(default_factory=SecretSettings)
     admin_socket_path: Path | None = None
+    rebootstrap: RebootstrapSettings = field(default_factory=RebootstrapSettings)
     join_token: str = field(default="", repr=False)
     join_token_file: Path | None = None
     sync: SyncSettings = field(default_factory=SyncSettings)

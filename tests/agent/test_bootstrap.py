@@ -19,6 +19,7 @@ from authsec_sdk.errors import ConfigurationError, InvalidBundleError
 from authsec_sdk.spiffe import TrustDomain
 from authsec_sdk.testing import TestCA
 from icp_agent.bootstrap import MAXIMUM_BUNDLE_BYTES, BootstrapTrust, BundleFormat, bootstrap_bundle
+from icp_agent.domain.trust_watch import BootstrapAttempt
 from icp_agent.download import download as download_
 from icp_agent.ports import ServerUnavailableError
 
@@ -31,7 +32,7 @@ def download(url, **options):
 
 
 def read(trust: BootstrapTrust):
-    return asyncio.run(bootstrap_bundle(trust, TRUST_DOMAIN))
+    return asyncio.run(bootstrap_bundle(trust, TRUST_DOMAIN, BootstrapAttempt(1, datetime.datetime.now(datetime.UTC))))
 
 
 class TestFile:

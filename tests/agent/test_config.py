@@ -12,6 +12,7 @@ from icp_agent.bootstrap import BootstrapTrust, BundleFormat
 from icp_agent.config import HealthListenerSettings, LogSettings, UnixAttestorSettings, load_config
 from icp_agent.config.raw import RawSettings
 from icp_agent.domain.secrets import SecretNames, SecretSettings
+from icp_agent.domain.trust_watch import RebootstrapMode, RebootstrapSettings
 from icp_agent.keys import KeyType
 from icp_agent.nodeattestors import join_token
 
@@ -96,6 +97,12 @@ def test_a_minimal_file(load):
         ("jwt_svid_cache_max_size = 5", lambda c: c.jwt.limit, 5),
         ("jwt_svid_cache_max_size = 0", lambda c: c.jwt.limit, 1000),
         ('experimental { jwt_svid_cache_hit_timeout = "10s" }', lambda c: c.jwt.hit_timeout, timedelta(seconds=10)),
+        ('rebootstrap_mode = "auto"', lambda c: c.rebootstrap, RebootstrapSettings(RebootstrapMode.AUTO)),
+        (
+            'rebootstrap_mode = "always" rebootstrap_delay = "1m"',
+            lambda c: c.rebootstrap,
+            RebootstrapSettings(RebootstrapMode.ALWAYS, timedelta(minutes=1)),
+        ),
     ],
 )
 def test_settings_that_are_honoured(load, text, get, value):
@@ -107,9 +114,6 @@ def test_settings_that_are_honoured(load, text, get, value):
     [
         ('authorized_delegates = ["spiffe://example.org/x"]', "authorized_delegates"),
         ("profiling_enabled = true", "profiling_enabled"),
-        ('rebootstrap_mode = "auto"', "rebootstrap_mode"),
-        ('trust_bundle_unix_socket = "/x"', "trust_bundle_unix_socket"),
-        ('trust_bundle_spiffe_workload_api = "unix:///x"', "trust_bundle_spiffe_workload_api"),
         ("experimental { require_pq_kem = true }", "require_pq_kem"),
         ('experimental { feature_flags = ["x"] }', "feature_flags"),
         ("experimental { ratelimit { fetch_x509_svid = 10 } }", "fetch_x509_svid"),
@@ -201,7 +205,7 @@ class TestPlugins:
         [
             ('KeyManager "disk"', 'KeyManager "aws_kms"', "no KeyManager 'aws_kms'; there are: disk, memory"),
             ('NodeAttestor "join_token"', 'NodeAttestor "aws_iid"', "'aws_iid' is not supported yet"),
-            ('NodeAttestor "join_token"', 'NodeAttestor "magic"', "no NodeAttestor 'magic'; there are: join_token"),
+            ('NodeAttestor "join_token"', 'NodeAttestor "magic"', "no NodeAttestor 'magic'; there are: http_challenge"),
             ('WorkloadAttestor "unix"', 'WorkloadAttestor "k8s"', "'k8s' is not supported yet"),
             ('WorkloadAttestor "unix"', 'WorkloadAtestor "unix"', "did you mean 'WorkloadAttestor'"),
             ("discover_workload_path", "discover_workload_pth", "did you mean 'discover_workload_path'"),
