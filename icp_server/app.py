@@ -20,8 +20,7 @@ from icp_common.folders import make_private_folder
 from icp_common.telemetry import Telemetry
 from icp_server.audit.trail import AuditTrail
 from icp_server.ca.keys import KeyManager
-from icp_server.ca.keys_disk import DiskKeyManager
-from icp_server.ca.keys_memory import MemoryKeyManager
+from icp_server.ca.keys_registry import open_key_manager
 from icp_server.ca.kinds import CASettings, slot_kinds
 from icp_server.ca.lifecycle import TICK, CALifecycle
 from icp_server.ca.rotator import AuthorityRotator
@@ -201,19 +200,18 @@ class ICPServer:
             wit=config.tokens.wit,
         )
         kinds = slot_kinds(store, signers.x509, signers.tokens, settings)
-        rotator = AuthorityRotator(store, self._key_manager(), kinds, self._clock)
+        keys = await self._open_keys()
+        rotator = AuthorityRotator(store, keys, kinds, self._clock)
         identity = ServerIdentity(store, signers.x509, self._clock)
         self._lifecycle = CALifecycle(rotator, identity, self._clock, tick=self._pace.rotation)
         await self._lifecycle.start()
         return identity
 
-    def _key_manager(self) -> KeyManager:
-        path = self._config.plugins.key_manager.keys_path
-        if path is None:
-            logger.warning("Keys are kept in memory: after a restart agents need the new bundle to reach this server")
-            return MemoryKeyManager()
-        make_private_folder(path.parent)
-        return DiskKeyManager(path)
+    async def _open_keys(self) -> KeyManager:
+        opening = open_key_manager(self._config.plugins.key_manager)
+        keys = await asyncio.to_thread(opening.__enter__)
+        self._parts.push_async_callback(asyncio.to_thread, opening.__exit__, None, None, None)
+        return keys
 
     def _services(self, store: SQLStore, signers: _Signers) -> _Services:
         config = self._config
@@ -233,7 +231,7 @@ class ICPServer:
         profiles = TokenProfiles(jwt=config.tokens.jwt, wit=config.tokens.wit)
         return _Services(
             agents,
-            BundleService(store, profiles),
+            BundleService(store, profiles, own_changed=self._lifecycle.bundle_changed),
             entries,
             SVIDService(store, signers.x509, entries),
             TokenService(signers.tokens, entries, profiles),

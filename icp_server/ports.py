@@ -22,6 +22,13 @@ from authsec_sdk.spire.tainted import PublishedBundle
 from icp_server.domain.agent import Agent
 from icp_server.domain.authorities import AuthorityKind, LocalAuthorities
 from icp_server.domain.ca_slots import AuthorityRecord
+from icp_server.domain.federation import (
+    BundleFields,
+    DeleteMode,
+    Endpoint,
+    FederationRelationship,
+    RelationshipChanges,
+)
 from icp_server.domain.filters import AgentFilter, EntryFilter
 from icp_server.domain.issued import IssuedSVID, LeafRequest
 from icp_server.domain.results import ItemResult, Page, PageRequest
@@ -177,6 +184,54 @@ class BundleStore(Protocol):
     async def published(self, trust_domain: TrustDomain) -> PublishedBundle | None:
         """The bundle of a trust domain with what is tainted and when keys end."""
 
+    async def count(self) -> int:
+        """How many bundles there are, the own one included."""
+
+    async def list(self, page: PageRequest) -> Page[PublishedBundle]:
+        """Bundles in the order they were made, the own one among them.
+
+        Raises:
+            Internal: the page token is none of ours.
+        """
+
+    async def create(self, bundle: PublishedBundle) -> PublishedBundle:
+        """Keep the bundle of another trust domain; what is kept of it: no marks.
+
+        Raises:
+            AlreadyExists: there is one.
+            InvalidArgument: a key stands in it under two key IDs.
+        """
+
+    async def update(self, bundle: PublishedBundle, fields: BundleFields) -> PublishedBundle:
+        """Replace the parts that `fields` names of the bundle of another trust domain; what it is then.
+
+        Raises:
+            NotFound: there is none.
+            InvalidArgument: as for `create`.
+        """
+
+    async def set(self, bundle: PublishedBundle) -> PublishedBundle:
+        """Keep the bundle of another trust domain, in place of the one there may be.
+
+        Raises:
+            InvalidArgument: as for `create`.
+        """
+
+    async def delete(self, trust_domain: TrustDomain, mode: DeleteMode) -> None:
+        """Delete the bundle of another trust domain, and do with the entries that federate with it what is said.
+
+        Raises:
+            NotFound: there is none.
+            FailedPrecondition: entries federate with it, and the mode is to refuse then.
+        """
+
+    async def append(self, authorities: PublishedBundle) -> PublishedBundle:
+        """Add authorities to the own bundle; the sequence number goes up by one if any of them was not in.
+
+        Raises:
+            InvalidArgument: a key ID stands for another authority already, or a key has another key ID.
+        """
+
     async def append_x509(self, certificate_der: bytes) -> TrustBundle:
         """Add an authority to the own bundle (made if absent); the sequence number goes up if it was not in."""
 
@@ -209,6 +264,46 @@ class AuthorityStore(Protocol):
 
         Raises:
             Internal: there is none with this id, or it is not tainted.
+        """
+
+
+class FederationRelationshipStore(Protocol):
+    """From where the bundles of other trust domains are fetched, as operators said through the API."""
+
+    async def get(self, trust_domain: TrustDomain) -> FederationRelationship | None:
+        """The relationship with a trust domain."""
+
+    async def list(self, page: PageRequest) -> Page[FederationRelationship]:
+        """Relationships in the order they were created.
+
+        Raises:
+            Internal: the page token is none of ours.
+        """
+
+    async def endpoints(self) -> dict[TrustDomain, Endpoint]:
+        """Where the bundle of each trust domain is fetched."""
+
+    async def create(self, new: FederationRelationship) -> FederationRelationship:
+        """Write a relationship, and with it the bundle that it brings.
+
+        Raises:
+            AlreadyExists: there is one with this trust domain.
+            InvalidArgument: as for bundles.
+        """
+
+    async def update(self, changes: RelationshipChanges) -> FederationRelationship:
+        """Change a relationship, and write the bundle that comes with the change; what it is then.
+
+        Raises:
+            NotFound: there is none.
+            InvalidArgument: as for bundles.
+        """
+
+    async def delete(self, trust_domain: TrustDomain) -> None:
+        """Remove a relationship; the bundle stays.
+
+        Raises:
+            NotFound: there is none.
         """
 
 
@@ -296,6 +391,10 @@ class Store(Protocol):
         """The own bundle's authorities."""
 
     @property
+    def relationships(self) -> FederationRelationshipStore:
+        """Federation relationships."""
+
+    @property
     def journals(self) -> JournalStore:
         """CA journals."""
 
@@ -363,6 +462,20 @@ class TokenSigner(Protocol):
         Raises:
             Internal: the ID may not be signed.
             Unavailable: there is no active WIT authority, or it has expired.
+        """
+
+
+class BundleRefresher(Protocol):
+    """What follows the bundles of other trust domains."""
+
+    def reload(self) -> None:
+        """Look at the relationships soon: they changed."""
+
+    async def refresh(self, trust_domain: TrustDomain) -> bool:
+        """Fetch a bundle now; False if there is no relationship with this trust domain.
+
+        Raises:
+            SpiffeError: it cannot be had, or not be kept.
         """
 
 

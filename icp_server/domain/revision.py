@@ -41,4 +41,4 @@ class Changes:
     entries: frozenset[str] = frozenset()
     agents: frozenset[SpiffeID] = frozenset()
     bundles: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Every bundle there is, with its sequence number."""
+    """Every bundle there is, with a number that each write of it changes."""

@@ -72,6 +72,18 @@ def member_id(
     return spiffe_id
 
 
+def trust_domain_of(text: str, what: str) -> TrustDomain:
+    """Read a trust domain, by its name or by any SPIFFE ID in it; `what` begins the refusal.
+
+    Raises:
+        InvalidArgument: it is missing or malformed.
+    """
+    try:
+        return TrustDomain.parse(text)
+    except InvalidSpiffeIDError as error:
+        raise InvalidArgument(f"{what}: {error}") from error
+
+
 def selector_match(message: types_pb2.SelectorMatch, what: str) -> SelectorMatch:
     """Read a filter by selectors; an empty set is for the service to judge.
 

@@ -26,31 +26,8 @@ class SQLAuthorityStore:
 
         async def work(connection: AsyncConnection) -> None:
             bundle_id, made = await own_bundle(self._scope, connection)
-            query = self._scope.select(bundle_authorities).where(
-                bundle_authorities.c.bundle_id == bundle_id,
-                bundle_authorities.c.kind.in_((JWT, WIT)),
-                or_(
-                    bundle_authorities.c.key_id == key_id,
-                    and_(bundle_authorities.c.kind == kind.value, bundle_authorities.c.data == public_key),
-                ),
-            )
-            known = (await connection.execute(query)).first()
-            if known is not None:
-                if known.key_id != key_id:
-                    raise InvalidArgument(f"the key of {key_id!r} is published under another key ID already")
-                if known.kind != kind.value or known.data != public_key:
-                    raise InvalidArgument(f"key ID {key_id!r} stands for another authority already")
-                return
-            values = {
-                "bundle_id": bundle_id,
-                "kind": kind.value,
-                "key_id": key_id,
-                "data": public_key,
-                "not_after": not_after,
-                "tainted": False,
-            }
-            await connection.execute(self._scope.insert(bundle_authorities, values))
-            if not made:
+            added = await insert_key(self._scope, connection, bundle_id, kind, key_id, public_key, not_after)
+            if added and not made:
                 await touch(self._scope, connection, bundle_id)
 
         await self._scope.write(work)
@@ -117,3 +94,44 @@ class SQLAuthorityStore:
         )
         row: Row[Any] | None = (await connection.execute(query)).first()
         return row
+
+
+async def insert_key(
+    scope: Scope,
+    connection: AsyncConnection,
+    bundle_id: int,
+    kind: AuthorityKind,
+    key_id: str,
+    public_key: bytes,
+    not_after: int,
+) -> bool:
+    """Add a token key to a bundle; whether it was not there.
+
+    Raises:
+        InvalidArgument: the key ID stands for another authority already, or the key has another key ID.
+    """
+    query = scope.select(bundle_authorities).where(
+        bundle_authorities.c.bundle_id == bundle_id,
+        bundle_authorities.c.kind.in_((JWT, WIT)),
+        or_(
+            bundle_authorities.c.key_id == key_id,
+            and_(bundle_authorities.c.kind == kind.value, bundle_authorities.c.data == public_key),
+        ),
+    )
+    known = (await connection.execute(query)).first()
+    if known is not None:
+        if known.key_id != key_id:
+            raise InvalidArgument(f"the key of {key_id!r} is published under another key ID already")
+        if known.kind != kind.value or known.data != public_key:
+            raise InvalidArgument(f"key ID {key_id!r} stands for another authority already")
+        return False
+    values = {
+        "bundle_id": bundle_id,
+        "kind": kind.value,
+        "key_id": key_id,
+        "data": public_key,
+        "not_after": not_after,
+        "tainted": False,
+    }
+    await connection.execute(scope.insert(bundle_authorities, values))
+    return True

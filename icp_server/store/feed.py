@@ -35,8 +35,8 @@ async def changes_since(scope: Scope, known: Revision | None) -> Changes:
     """What became different after a revision."""
     async with scope.read() as connection:
         now = await revision_of(scope, connection)
-        query = scope.select(bundles, bundles.c.name, bundles.c.sequence_number)
-        held = MappingProxyType({row.name: row.sequence_number for row in await connection.execute(query)})
+        query = scope.select(bundles, bundles.c.name, bundles.c.revision)
+        held = MappingProxyType({row.name: row.revision for row in await connection.execute(query)})
         if known is None or not reaches_back(now, known):
             return Changes(now, complete=True, bundles=held)
         if known == now:

@@ -15,6 +15,7 @@ from icp_server.store.authorities import SQLAuthorityStore
 from icp_server.store.bundles import SQLBundleStore
 from icp_server.store.database import Database
 from icp_server.store.entries import SQLEntryStore
+from icp_server.store.federation_relationships import SQLFederationRelationshipStore
 from icp_server.store.issuance import SQLIssuanceStore
 from icp_server.store.join_tokens import SQLJoinTokenStore
 from icp_server.store.journals import SQLJournalStore
@@ -37,6 +38,7 @@ class SQLStore:
         self.join_tokens = SQLJoinTokenStore(scope)
         self.bundles = SQLBundleStore(scope)
         self.authorities = SQLAuthorityStore(scope)
+        self.relationships = SQLFederationRelationshipStore(scope)
         self.journals = SQLJournalStore(scope)
         self.issuance = SQLIssuanceStore(scope)
 

@@ -56,6 +56,8 @@ bundles = Table(
     Column("refresh_hint", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    # Counts the writes of the row, from a random number on: a sequence number is the publisher's, and may come again.
+    Column("revision", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("trust_domain_id", "name", name="uq_bundles_name"),
     sqlite_autoincrement=True,
 )
@@ -74,6 +76,19 @@ bundle_authorities = Table(
     Column("tainted", Boolean, nullable=False),
     UniqueConstraint("bundle_id", "kind", "data", name="uq_bundle_authorities_data"),
     Index("ix_bundle_authorities_bundle", "trust_domain_id", "bundle_id"),
+    sqlite_autoincrement=True,
+)
+
+federation_relationships = Table(
+    "federation_relationships",
+    metadata,
+    _row_id(),
+    _trust_domain(),
+    Column("name", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    # The SPIFFE ID of the endpoint's server; empty where the web's authorities prove it.
+    Column("server_id", Text, nullable=False),
+    UniqueConstraint("trust_domain_id", "name", name="uq_federation_relationships_name"),
     sqlite_autoincrement=True,
 )
 

@@ -13,9 +13,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from authsec_sdk.spiffe import SpiffeID, TrustBundle, TrustDomain
 from authsec_sdk.spire.agents import JoinToken
+from authsec_sdk.spire.tainted import PublishedBundle
 from icp_server.domain.agent import Agent
+from icp_server.domain.federation import DeleteMode
 from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.domain.revision import Revision
 from icp_server.store.database import Database
@@ -72,9 +74,22 @@ async def test_what_changes_with_something_else_is_told_too(store: SQLStore, new
     assert (await store.changes_since(start)).entries == {"alias"}
 
 
-async def test_bundles_are_told_with_their_numbers(store: SQLStore, server: Any) -> None:
-    number = (await store.bundles.get(TD)).sequence_number
-    assert (await store.changes_since(None)).bundles == {TD.name: number}
+async def test_every_write_of_a_bundle_is_told(store: SQLStore, server: Any) -> None:
+    """Not by sequence numbers: those of other trust domains are theirs, and need not change."""
+    foreign = PublishedBundle(TrustBundle(TrustDomain("other.example"), sequence_number=7))
+    seen = [dict((await store.changes_since(None)).bundles)]
+    assert list(seen[0]) == [TD.name]
+    for work in (
+        store.bundles.set(foreign),
+        store.bundles.set(foreign),
+        store.bundles.delete(TrustDomain("other.example"), DeleteMode.RESTRICT),
+        store.bundles.set(foreign),
+    ):
+        await work
+        seen.append(dict((await store.changes_since(None)).bundles))
+    assert seen[3] == seen[0]
+    assert all(one != other for place, one in enumerate(seen[:3]) for other in seen[place + 1 : 3])
+    assert seen[4] not in seen[:4]
 
 
 async def test_a_position_of_another_epoch_tells_nothing(store: SQLStore, new_entry: Any) -> None:

@@ -10,18 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from authsec_sdk.spiffe import SpiffeID, TrustBundle, TrustDomain
 from authsec_sdk.spire.agents import JoinToken
 from authsec_sdk.spire.entries import EntryChanges, RegistrationEntry
 from authsec_sdk.spire.selectors import Selector
+from authsec_sdk.spire.tainted import PublishedBundle
 from icp_server.domain.agent import Agent
 from icp_server.domain.authorities import AuthorityKind
-from icp_server.domain.errors import Internal, InvalidArgument, JournalConflictError, NotFound
+from icp_server.domain.errors import FailedPrecondition, Internal, InvalidArgument, JournalConflictError, NotFound
+from icp_server.domain.federation import (
+    BundleFields,
+    DeleteMode,
+    Endpoint,
+    FederationRelationship,
+    RelationshipChanges,
+)
 from icp_server.domain.filters import AgentFilter, EntryFilter, FederatesWithMatch, Match, SelectorMatch
 from icp_server.domain.issued import IssuedSVID
 from icp_server.domain.results import PageRequest
@@ -154,6 +163,21 @@ async def test_what_is_the_others_cannot_be_named(server: Any, other: SQLStore, 
     assert not await other.issuance.known(agent_id, "5")
     assert await other.bundles.get(store.trust_domain) is None
     assert await other.bundles.published(store.trust_domain) is None
+    assert await other.bundles.count() == 0
+    foreign = TrustDomain("foreign.example")
+    await store.bundles.set(PublishedBundle(TrustBundle(foreign)))
+    await store.relationships.create(FederationRelationship(foreign, Endpoint("https://a")))
+    assert (await other.bundles.list(ALL)).items == ()
+    assert await other.relationships.endpoints() == {}
+    assert await other.relationships.get(foreign) is None
+    for refused in (
+        other.bundles.delete(foreign, DeleteMode.DELETE),
+        other.bundles.update(PublishedBundle(TrustBundle(foreign)), BundleFields()),
+        other.relationships.update(RelationshipChanges(foreign, url="https://b")),
+        other.relationships.delete(foreign),
+    ):
+        with pytest.raises(NotFound):
+            await refused
     with pytest.raises(Internal):
         await other.authorities.taint(AuthorityKind.JWT, "same")
     [federated] = await other.entries.create([entry(store.trust_domain, "")])
@@ -199,6 +223,30 @@ async def test_every_statement_names_the_trust_domain(
     await store.bundles.get(store.trust_domain)
     await store.bundles.published(store.trust_domain)
     await store.bundles.prune_x509(clock())
+    foreign = TrustDomain("foreign.example")
+    root = x509.load_der_x509_certificate(server.signer.authority.record.data)
+    federated = PublishedBundle(TrustBundle(foreign, (root,)))
+    await store.bundles.create(federated)
+    await store.bundles.update(federated, BundleFields(refresh_hint=False))
+    await store.bundles.set(federated)
+    await store.bundles.append(PublishedBundle(TrustBundle(store.trust_domain, (root,))))
+    await store.bundles.list(PageRequest(1, "1"))
+    await store.bundles.count()
+    for mode in DeleteMode:
+        await store.bundles.set(federated)
+        new = replace(entry(store.trust_domain, ""), id=mode.name, federates_with=(foreign,))
+        await store.entries.create([new])
+        if mode is DeleteMode.RESTRICT:
+            with pytest.raises(FailedPrecondition):
+                await store.bundles.delete(foreign, mode)
+            await store.entries.delete([mode.name])
+        await store.bundles.delete(foreign, mode)
+    await store.relationships.create(FederationRelationship(foreign, Endpoint("https://a"), federated))
+    await store.relationships.update(RelationshipChanges(foreign, url="https://b", bundle=federated))
+    await store.relationships.get(foreign)
+    await store.relationships.list(PageRequest(1, "1"))
+    await store.relationships.endpoints()
+    await store.relationships.delete(foreign)
     for kind in (AuthorityKind.JWT, AuthorityKind.WIT):
         await store.authorities.append_key(kind, kind.value, spki(), 5)
         await store.authorities.taint(kind, kind.value)
@@ -221,6 +269,7 @@ async def test_every_statement_names_the_trust_domain(
         "create", "update", "delete", "get", "list", "count", "changes_since", "prune_expired", "save_attested",
         "set_new_certificate", "promote", "set_version", "ban", "consume", "prune", "append_x509", "prune_x509",
         "all", "replace", "record", "known", "inventory", "published", "append_key", "prune_keys", "taint", "revoke",
+        "append", "set", "endpoints",
     }, "a new method of a store: call it above"  # fmt: skip
     assert len(statements) > 60
     for statement in statements:
