@@ -110,6 +110,16 @@ class Cluster:
     def connection_string(self, database: str) -> str:
         return f"postgresql://spire@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
+    def serve_tls(self, certificate: bytes, key: bytes, client_root: bytes) -> None:
+        """Let nobody in over TCP but over TLS, with a certificate that names its role; to be called before `start`."""
+        for name, content in (("server.crt", certificate), ("server.key", key), ("root.crt", client_root)):
+            (self.data / name).write_bytes(content)
+            (self.data / name).chmod(0o600)
+            os.chown(self.data / name, self.uid, self.gid)
+        with (self.data / "postgresql.conf").open("a") as conf:
+            conf.write("ssl=on\nssl_ca_file='root.crt'\n")
+        (self.data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 cert\n")
+
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
