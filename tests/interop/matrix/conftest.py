@@ -32,7 +32,7 @@ server {{
   socket_path = "{folder}/server/private/api.sock"
   data_dir = "{folder}/server/data"
   log_level = "DEBUG"
-  ca_ttl = "1m"
+  ca_ttl = "{ca_ttl}"
   default_x509_svid_ttl = "20s"
   agent_ttl = "10m"
   ratelimit {{ attestation = false }}
@@ -203,7 +203,7 @@ CELLS = [
 
 @pytest.fixture(scope="module", params=CELLS)
 def cell(request: pytest.FixtureRequest) -> Iterator[Cell]:
-    """One running cell, shared by the scenarios of a module."""
+    """One running cell, shared by the scenarios of a module, which may say how long its authorities live (CA_TTL)."""
     server_side, agent_side = request.param
     server, agent = program("server", server_side), program("agent", agent_side)
     folder = Path(tempfile.mkdtemp(prefix="interop-"))
@@ -218,7 +218,11 @@ def cell(request: pytest.FixtureRequest) -> Iterator[Cell]:
         (folder / part).chmod(mode)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    (folder / "server.conf").write_text(SERVER_CONF.format(port=port, trust_domain=TRUST_DOMAIN, folder=folder))
+    (folder / "server.conf").write_text(
+        SERVER_CONF.format(
+            port=port, trust_domain=TRUST_DOMAIN, folder=folder, ca_ttl=getattr(request.module, "CA_TTL", "1m")
+        )
+    )
     (folder / "agent.conf").write_text(_agent_conf(port, folder))
     running = Cell(server_side, agent_side, folder, port, server, agent)
     try:
