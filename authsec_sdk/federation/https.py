@@ -170,9 +170,11 @@ async def _read(reader: asyncio.StreamReader, limit: int) -> tuple[http.client.H
     # What chunks may add: a megabyte of one-byte ones took the thread that all sources share three seconds to parse.
     most = end + 4 + limit + (limit // 4 if head.chunked else 0)
     whole = None if head.length is None else end + 4 + head.length
-    while not (whole is not None and len(raw) >= whole) and not (head.chunked and raw.endswith(_END_OF_CHUNKS)):
+    while True:
         if len(raw) > most or (head.length or 0) > limit:
             raise BundleEndpointError(f"the answer has more than {limit} bytes")
+        if (whole is not None and len(raw) >= whole) or (head.chunked and raw.endswith(_END_OF_CHUNKS)):
+            break
         if not (chunk := await reader.read(_MAX_HEAD)):
             break
         raw += chunk
