@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # Package -> a file pattern of it, as seen from the root directory.
-PACKAGES = {"postgresql": "usr/lib/postgresql/*/bin/initdb", "redis-server": "usr/bin/redis-server"}
-COMMANDS = {"postgresql": "initdb"}  # where other systems put it on PATH, that will do
+PACKAGES = {
+    "postgresql": "usr/lib/postgresql/*/bin/initdb",
+    "redis-server": "usr/bin/redis-server",
+    "softhsm2": "usr/bin/softhsm2-util",
+}
+COMMANDS = {"postgresql": "initdb", "softhsm2": "softhsm2-util"}  # where other systems put it on PATH, that will do
 
 
 def missing(root: Path = Path("/"), packages: Mapping[str, str] = PACKAGES) -> list[str]:

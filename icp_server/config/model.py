@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from icp_server.domain.key_settings import KeySettings
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.domain.svid_template import CASubject
@@ -69,14 +70,6 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyManager:
-    """Where private keys of the CA live: in memory, or in a file on disk."""
-
-    keys_path: Path | None = None
-    """None: in memory, gone with the process."""
-
-
-@dataclass(frozen=True, slots=True)
 class DataStore:
     """The SQLite database."""
 
@@ -90,7 +83,7 @@ class Plugins:
     """What the `plugins` section chooses."""
 
     data_store: DataStore | PostgresSettings
-    key_manager: KeyManager
+    key_manager: KeySettings
     node_attestors: Mapping[str, MakeNodeAttestor] = field(default_factory=dict)
     """What makes each, by name."""
 

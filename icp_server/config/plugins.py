@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from authsec_sdk import hcl
 from authsec_sdk.hcl import Body, Fields
 from icp_server.config import schema
 from icp_server.config.data_store import read_data_store
-from icp_server.config.model import KeyManager, Plugins
+from icp_server.config.key_manager import read_key_manager
+from icp_server.config.model import Plugins
 from icp_server.config.schema import PLUGIN_TYPES, PluginType
 from icp_server.config.section import open_section
 from icp_server.ports import MakeNodeAttestor, ReadNodeAttestor
@@ -41,7 +41,7 @@ def read_plugins(top: Fields, notes: list[str], node_attestors: Mapping[str, Rea
         _check_number(plugins, name, kind, len(chosen[name]))
     return Plugins(
         data_store=read_data_store(chosen["DataStore"][0].data, notes),
-        key_manager=_key_manager(chosen["KeyManager"][0]),
+        key_manager=read_key_manager(chosen["KeyManager"][0].name, chosen["KeyManager"][0].data),
         node_attestors=attestors,
     )
 
@@ -100,12 +100,3 @@ def _check_number(plugins: Fields, type_name: str, kind: PluginType, number: int
     raise plugins.error(
         f'plugin type "{type_name}" constraint not satisfied: expected {wanted} but got {number}', type_name
     )
-
-
-def _key_manager(plugin: _Plugin) -> KeyManager:
-    if plugin.name == "memory":
-        return KeyManager()
-    path = plugin.data.text("keys_path")
-    if not path:
-        raise plugin.data.error(f"keys_path in {plugin.data.where} must be set")
-    return KeyManager(Path(path))

@@ -167,7 +167,24 @@ SQL: Final = _table(
     disable_migration=Key(Kind.BOOLEAN),
 )
 
-KEY_MANAGER_DISK: Final = _table(keys_path=Key(Kind.TEXT))
+KEY_MANAGER_DISK: Final = _table(
+    keys_path=Key(Kind.TEXT),
+    seal_file=Key(Kind.TEXT),
+    seal_env=Key(Kind.TEXT),
+    seal_credential=Key(Kind.TEXT),
+)
+
+KEY_MANAGER_PKCS11: Final = _table(
+    module_path=Key(Kind.TEXT),
+    token_label=Key(Kind.TEXT),
+    token_serial=Key(Kind.TEXT),
+    pin_file=Key(Kind.TEXT),
+    pin_env=Key(Kind.TEXT),
+    pin_credential=Key(Kind.TEXT),
+    key_identifier_file=Key(Kind.TEXT),
+    key_identifier_value=Key(Kind.TEXT),
+    timeout=Key(Kind.DURATION),
+)
 
 NO_SETTINGS: Final = _table()
 
@@ -189,7 +206,7 @@ PLUGIN_TYPES: Final[Mapping[str, PluginType]] = MappingProxyType(
     {
         "DataStore": PluginType({"sql": SQL}, least=1, most=1),
         "KeyManager": PluginType(
-            {"disk": KEY_MANAGER_DISK, "memory": NO_SETTINGS},
+            {"disk": KEY_MANAGER_DISK, "memory": NO_SETTINGS, "pkcs11": KEY_MANAGER_PKCS11},
             frozenset({"aws_kms", "gcp_kms", "azure_key_vault", "hashicorp_vault"}),
             least=1,
             most=1,

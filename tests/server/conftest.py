@@ -41,12 +41,12 @@ from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
 from icp_server.config.connection_string import parse_connection_string
 from icp_server.config.model import (
     DataStore,
-    KeyManager,
     Listeners,
     Plugins,
     RateLimitSwitches,
     ServerConfig,
 )
+from icp_server.domain.key_settings import DiskKeys
 from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.nodeattestors import join_token
 from icp_server.nodeattestors.registry import node_attestors
@@ -357,7 +357,7 @@ async def start_server(trust_domain: TrustDomain, migrated: Path) -> AsyncIterat
             config = ServerConfig(
                 trust_domain=trust_domain,
                 data_dir=folder / "data",
-                plugins=Plugins(DataStore(folder / "data/db.sqlite3"), KeyManager(folder / "keys.json"), JOIN_TOKEN),
+                plugins=Plugins(DataStore(folder / "data/db.sqlite3"), DiskKeys(folder / "keys.json"), JOIN_TOKEN),
                 listeners=Listeners("127.0.0.1", 0, folder / "private/api.sock"),
                 rate_limits=RateLimitSwitches(attestation=False, signing=False),
             )

@@ -24,8 +24,9 @@ from authsec_sdk.testing import TestCA
 from authsec_sdk.tls import mtls_client_context
 from icp_common.folders import UnsafeFolderError
 from icp_server.app import Pace
-from icp_server.config.model import DataStore, HealthListener, KeyManager, Lifetimes, Plugins
+from icp_server.config.model import DataStore, HealthListener, Lifetimes, Plugins
 from icp_server.domain.errors import DatabaseInUseError
+from icp_server.domain.key_settings import MemoryKeys
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +67,7 @@ async def test_a_restart_keeps_everything(start_server: Any, folder: Path) -> No
 
 
 async def test_keys_in_memory_add_an_authority_at_a_restart(start_server: Any, folder: Path) -> None:
-    plugins = Plugins(DataStore(folder / "data/db.sqlite3"), KeyManager(), frozenset({"join_token"}))
+    plugins = Plugins(DataStore(folder / "data/db.sqlite3"), MemoryKeys())
     async with AsyncExitStack() as first:
         before = await (await start_server(folder, parts=first, plugins=plugins)).bundle()
     after = await (await start_server(folder, plugins=plugins)).bundle()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 import stat
 import traceback
 from pathlib import Path
@@ -15,7 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from icp_server.ca.keys import generate_private_key, public_key_info
 from icp_server.ca.keys_disk import DiskKeyManager
 from icp_server.ca.keys_memory import MemoryKeyManager
+from icp_server.ca.keys_seal import Seal
+from icp_server.ca.secrets import read_secret
 from icp_server.domain.errors import KeyStoreError
+from icp_server.domain.key_settings import SecretPlace, SecretSource
 from icp_server.domain.key_type import KeyType
 
 
@@ -128,3 +132,96 @@ def test_a_key_that_cannot_be_written_is_not_kept(folder: Path) -> None:
     with pytest.raises(KeyStoreError, match="cannot write"):
         keys.generate("A", KeyType.EC_P256)
     assert keys.get("A") is before
+
+
+def test_a_sealed_file_shows_nothing_and_opens_with_its_secret(folder: Path) -> None:
+    path = folder / "keys.json"
+    keys = DiskKeyManager(path, Seal(b"open sesame"))
+    key = keys.generate("x509-CA-A", KeyType.EC_P256)
+    first = path.read_bytes()
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    for shown in (b"x509-CA-A", b"keys", secret_of(key).encode()[40:80]):
+        assert shown not in first.removeprefix(b"icp sealed keys 1\n")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    found = DiskKeyManager(path, Seal(b"open sesame")).get("x509-CA-A")
+    assert found is not None
+    assert public_key_info(found) == public_key_info(key)
+    again = DiskKeyManager(path, Seal(b"open sesame"))
+    again.generate("x509-CA-B", KeyType.EC_P256)
+    kept = DiskKeyManager(path, Seal(b"open sesame"))
+    assert kept.get("x509-CA-A") is not None
+    assert kept.get("x509-CA-B") is not None
+
+
+def test_a_sealed_file_is_refused_without_its_secret(folder: Path) -> None:
+    path = folder / "keys.json"
+    DiskKeyManager(path, Seal(b"open sesame")).generate("A", KeyType.EC_P256)
+    with pytest.raises(KeyStoreError, match="is sealed: say with what"):
+        DiskKeyManager(path)
+    with pytest.raises(KeyStoreError, match="sealed with another secret"):
+        DiskKeyManager(path, Seal(b"open sesam"))
+
+
+@pytest.mark.parametrize("at", [0, 20, 40, 60, -1])
+def test_a_changed_sealed_file_is_refused(folder: Path, at: int) -> None:
+    path = folder / "keys.json"
+    DiskKeyManager(path, Seal(b"s")).generate("A", KeyType.EC_P256)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(KeyStoreError, match=r"another secret|not a key file"):
+        DiskKeyManager(path, Seal(b"s"))
+    path.write_bytes(data[:30])
+    with pytest.raises(KeyStoreError, match=r"another secret|not a key file"):
+        DiskKeyManager(path, Seal(b"s"))
+
+
+def test_a_file_in_the_clear_is_sealed_where_there_is_a_seal(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = folder / "keys.json"
+    key = DiskKeyManager(path).generate("A", KeyType.EC_P256)
+    found = DiskKeyManager(path, Seal(b"s")).get("A")
+    assert found is not None
+    assert public_key_info(found) == public_key_info(key)
+    assert Seal.is_sealed(path.read_bytes())
+    assert "Sealed the keys" in caplog.text
+    assert DiskKeyManager(path, Seal(b"s")).get("A") is not None
+
+
+def test_a_seal_is_not_shown() -> None:
+    seal = Seal(b"open sesame")
+    assert "sesame" not in repr(seal)
+    with pytest.raises(TypeError):
+        pickle.dumps(seal)
+
+
+@pytest.mark.parametrize(
+    ("content", "secret"), [(b"a b\n", b"a b"), (b"a\r\n", b"a"), (b" x ", b" x "), (b"a\n\n", b"a\n")]
+)
+def test_a_secret_of_a_file_ends_before_the_line_does(tmp_path: Path, content: bytes, secret: bytes) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    assert read_secret(SecretSource(SecretPlace.FILE, str(file))) == secret
+    assert (
+        read_secret(SecretSource(SecretPlace.CREDENTIAL, "secret"), {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == secret
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "has 0 bytes"), (b"\n", "has 0 bytes"), (b"x" * 5000, "larger than")]
+)
+def test_a_secret_that_is_none_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    with pytest.raises(KeyStoreError, match=words):
+        read_secret(SecretSource(SecretPlace.FILE, str(file)))
+
+
+@pytest.mark.parametrize("place", list(SecretPlace))
+def test_a_secret_that_is_missing_is_named(tmp_path: Path, place: SecretPlace) -> None:
+    name = str(tmp_path / "none") if place is SecretPlace.FILE else "none"
+    with pytest.raises(KeyStoreError, match=f"there is no {place.value} "):
+        read_secret(SecretSource(place, name), {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    with pytest.raises(KeyStoreError, match=f"there is no {place.value} "):
+        read_secret(SecretSource(place, name), {})

@@ -9,6 +9,7 @@ import pytest
 from authsec_sdk.errors import ConfigurationError
 from icp_server.config import Overrides, ServerConfig, load_config
 from icp_server.config.model import HealthListener, RateLimitSwitches, Tokens
+from icp_server.domain.key_settings import MemoryKeys
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
 from icp_server.nodeattestors.registry import known_attestors
@@ -31,7 +32,7 @@ def test_the_least_there_is_has_spires_defaults(read: Read) -> None:
     assert config.health is None
     assert not config.audit_log_enabled
     assert config.plugins.data_store.path == Path("./.data/db.sqlite3")
-    assert config.plugins.key_manager.keys_path is None
+    assert config.plugins.key_manager == MemoryKeys()
     assert set(config.plugins.node_attestors) == {"join_token"}
     assert config.warnings == ()
 

@@ -7,11 +7,20 @@ import pytest
 
 from authsec_sdk.errors import ConfigurationError
 from icp_server.config import ServerConfig
+from icp_server.domain.key_settings import DiskKeys, MemoryKeys, SecretPlace, SecretSource, TokenKeys
 
 Read = Callable[..., ServerConfig]
 
 SQL = 'DataStore "sql" { plugin_data { database_type = "sqlite3" connection_string = "f" } }\n'
 MEMORY = 'KeyManager "memory" { plugin_data {} }\n'
+
+
+_PIN = 'pin_env = "P"\n'
+_TOKEN = 'module_path = "m" token_label = "t"\n'
+
+
+def _keys(name: str, data: str) -> str:
+    return SQL + f'KeyManager "{name}" {{ plugin_data {{ {data} }} }}'
 
 
 def _sql(connection: str, more: str = "") -> str:
@@ -29,7 +38,10 @@ def _sql(connection: str, more: str = "") -> str:
         (SQL + MEMORY + 'KeyManager "disk" { plugin_data { keys_path = "k" } }', "expected exactly 1 but got 2"),
         (SQL + MEMORY + MEMORY, "configured twice"),
         (SQL + 'KeyManager "memry" {}', "did you mean 'memory'?"),
-        (SQL + 'KeyManager "aws_kms" {}', 'KeyManager "aws_kms" is not supported yet (supported: disk, memory)'),
+        (
+            SQL + 'KeyManager "aws_kms" {}',
+            'KeyManager "aws_kms" is not supported yet (supported: disk, memory, pkcs11)',
+        ),
         (SQL + MEMORY + 'NodeAttestor "aws_iid" {}', "is not supported yet (supported: "),
         (SQL + MEMORY + 'UpstreamAuthority "disk" {}', 'UpstreamAuthority "disk" is not supported yet'),
         (SQL + MEMORY + 'Notifier "k8sbundle" {}', "is not supported yet"),
@@ -39,6 +51,19 @@ def _sql(connection: str, more: str = "") -> str:
         (SQL + 'KeyManager "memory" { plugin_dat {} }', "did you mean 'plugin_data'?"),
         (SQL + 'KeyManager "disk" { plugin_data {} }', "keys_path in"),
         (SQL + 'KeyManager "disk" { plugin_data { keys_pth = "k" } }', "did you mean 'keys_path'?"),
+        (_keys("disk", 'keys_path = "k" seal_env = "A" seal_file = "b"'), "only one of seal_file, seal_env"),
+        (_keys("disk", 'keys_path = "k" seal_credential = "/a/b"'), "is the name of a credential, not a path"),
+        (_keys("pkcs11", 'module_path = "m" token_label = "t" key_identifier_value = "i"'), "one of pin_file, pin_env"),
+        (_keys("pkcs11", _PIN + 'token_label = "t" key_identifier_value = "i"'), "module_path in"),
+        (_keys("pkcs11", _PIN + 'module_path = "m" key_identifier_value = "i"'), "token_label in"),
+        (_keys("pkcs11", _PIN + 'module_path = "m" token_label = "t"'), "exactly one of key_identifier_file"),
+        (_keys("pkcs11", _PIN + 'key_identifier_file = "f" key_identifier_value = "i"'), "exactly one of"),
+        (_keys("pkcs11", _PIN + 'module_path = "m" token_label = "t" key_identifier_value = "a/b"'), "letters, digits"),
+        (_keys("pkcs11", _PIN + 'pin = "1234"'), "unknown key 'pin'"),
+        (
+            _keys("pkcs11", _PIN + 'timeout = "1ms" module_path = "m" token_label = "t" key_identifier_value = "i"'),
+            "1s",
+        ),
         (MEMORY + 'DataStore "sql" { plugin_data { connection_string = "f" } }', "database_type"),
         (MEMORY + 'DataStore "sql" { plugin_data { database_type = "sqlite3" } }', "connection_string"),
         (
@@ -87,7 +112,7 @@ def test_pool_settings_hold_for_sqlite_anyway(read: Read) -> None:
 
 def test_a_disabled_plugin_is_not_there_but_is_checked(read: Read) -> None:
     disabled = 'KeyManager "disk" { enabled = false plugin_data { keys_path = "k" } }'
-    assert read(plugins=SQL + MEMORY + disabled).plugins.key_manager.keys_path is None
+    assert read(plugins=SQL + MEMORY + disabled).plugins.key_manager == MemoryKeys()
     with pytest.raises(ConfigurationError, match="unknown key"):
         read(plugins=SQL + MEMORY + 'KeyManager "disk" { enabled = false plugin_data { x = "k" } }')
 
@@ -96,6 +121,30 @@ def test_settings_may_stand_in_a_file_of_their_own(read: Read, tmp_path: Path) -
     file = tmp_path / "keys.conf"
     file.write_text('keys_path = "/k"')
     plugins = f'{SQL} KeyManager "disk" {{ plugin_data_file = "{file}" }}'
-    assert read(plugins=plugins).plugins.key_manager.keys_path == Path("/k")
+    assert read(plugins=plugins).plugins.key_manager == DiskKeys(Path("/k"))
     with pytest.raises(ConfigurationError, match="both plugin_data and plugin_data_file"):
         read(plugins=f'{SQL} KeyManager "disk" {{ plugin_data_file = "{file}" plugin_data {{}} }}')
+
+
+def test_keys_in_a_token(read: Read) -> None:
+    text = """
+        module_path = "/usr/lib/softhsm/libsofthsm2.so"
+        token_label = "spire"
+        token_serial = "abc"
+        pin_file = "/etc/icp/pin"
+        key_identifier_file = "/var/lib/icp/identifier"
+        timeout = "3s"
+    """
+    assert read(plugins=_keys("pkcs11", text)).plugins.key_manager == TokenKeys(
+        module=Path("/usr/lib/softhsm/libsofthsm2.so"),
+        token_label="spire",
+        token_serial="abc",
+        pin=SecretSource(SecretPlace.FILE, "/etc/icp/pin"),
+        identifier_file=Path("/var/lib/icp/identifier"),
+        timeout=3.0,
+    )
+
+
+def test_a_sealed_key_file(read: Read) -> None:
+    found = read(plugins=_keys("disk", 'keys_path = "k" seal_credential = "keys"')).plugins.key_manager
+    assert found == DiskKeys(Path("k"), SecretSource(SecretPlace.CREDENTIAL, "keys"))
