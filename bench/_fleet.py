@@ -26,6 +26,13 @@ HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # How requests go from one Envoy to the other; each way is a listener of both.
 WAYS = ("http", "tcp", "http-new", "http-new-resumed")
 _TTL = 3600
+# CPython and uvloop read TLS into 256 KiB that they get and give back for each read. Where that happens to be at the
+# end of the heap, glibc gives it back to the kernel each time, and has every page anew. Which process has that bad luck
+# is decided by what it imported before, so the workloads here keep a MiB at the end of the heap; others are as glibc
+# has them, for the p50 beside it.
+KEEPING = {"MALLOC_TOP_PAD_": str(1 << 20)}
+AS_IT_COMES = ", heap as it comes"
+LOOPS = ("asyncio", "uvloop", f"asyncio{AS_IT_COMES}", f"uvloop{AS_IT_COMES}")
 
 
 def cpu_seconds(pid: int) -> float:
@@ -36,13 +43,15 @@ def cpu_seconds(pid: int) -> float:
 class Peer:
     """A Python workload, `bench._peer`, and what it is told."""
 
-    def __init__(self, plane: control_plane.ControlPlane, role: str, *, uvloop: bool) -> None:
+    def __init__(self, plane: control_plane.ControlPlane, role: str, loop: str) -> None:
         interpreter = plane.interpreters["payments" if role == "server" else "frontend"]
-        command = [str(interpreter), "-m", "bench._peer", role, str(plane.folder), *(["--uvloop"] if uvloop else [])]
-        self._log = (plane.folder / f"{role}{'-uvloop' if uvloop else ''}.log").open("wb")
+        uvloop, heap = loop.startswith("uvloop"), {} if loop.endswith(AS_IT_COMES) else KEEPING
+        name = f"{role}-{loop}".replace(" ", "-").replace(",", "")
+        command = [str(interpreter), "-m", "bench._peer", role, str(plane.folder), name]
+        self._log = (plane.folder / f"{name}.log").open("wb")
         self.process = subprocess.Popen(
-            command,
-            env={"PATH": os.environ.get("PATH", ""), **plane.workload_env},
+            [*command, *(["--uvloop"] if uvloop else [])],
+            env={"PATH": os.environ.get("PATH", ""), **heap, **plane.workload_env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -160,7 +169,7 @@ def _configuration(
 
 
 class Fleet:
-    """All of it, running. Ports by name: a way between Envoys, with `-uvloop` where the workloads run on uvloop."""
+    """All of it, running; `ports` are those where the client-side Envoy listens for the workloads of a loop, by way."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -182,9 +191,9 @@ class Fleet:
         self._binaries = {name: self._copy(name) for name in ("payments", "frontend")}
         self.call(self._register)
         time.sleep(2)  # the agent hears of the entries
-        self.servers = {loop: self._peer("server", loop) for loop in ("asyncio", "uvloop")}
-        self.clients = {loop: self._peer("client", loop) for loop in ("asyncio", "uvloop")}
-        self.ports: dict[str, int] = {}
+        self.servers = {loop: self._peer("server", loop) for loop in LOOPS}
+        self.clients = {loop: self._peer("client", loop) for loop in LOOPS}
+        self.ports: dict[tuple[str, str], int] = {}
         self.idle_envoy = self._idle()
         self.envoys = self._start()
 
@@ -200,7 +209,7 @@ class Fleet:
         return self._folder
 
     def _peer(self, role: str, loop: str) -> Peer:
-        peer = Peer(self.plane, role, uvloop=loop == "uvloop")
+        peer = Peer(self.plane, role, loop)
         self._stack.callback(peer.close)
         return peer
 
@@ -291,9 +300,9 @@ class Fleet:
         for loop, server in self.servers.items():
             clusters["payments"].append(cluster(loop, server.said["plain"]))
             for way in WAYS:
-                name = way if loop == "asyncio" else f"{way}-uvloop"
-                plain, mutual = unused_port(), unused_port()
-                self.ports[name] = plain
+                name = f"{way} {loop}"
+                self.ports[loop, way] = plain = unused_port()
+                mutual = unused_port()
                 resumption = way.endswith("resumed")
                 make = _tcp_listener if way == "tcp" else http_listener
                 listeners["payments"].append(make(mutual, loop, tls(server=True, resumption=resumption)))
@@ -323,7 +332,7 @@ class Fleet:
 
     def now(self) -> tuple[str, ...]:
         """Return what each workload has: the Python ones' serial numbers and authorities, and the Envoys' serials."""
-        mine = [(self._folder / f"{role}.now").read_text() for role in ("server", "client")]
+        mine = [(self._folder / f"{role}-asyncio.now").read_text() for role in ("server", "client")]
         return (*mine, *(str(sorted(serials(each))) for each in self.envoys))
 
 

@@ -13,11 +13,12 @@ SIZES = (100, 65536)
 _ANSWERS = {
     b"/%d" % size: b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size for size in (*SIZES, 0)
 }
+_ANSWERS[b"/close"] = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\n" + b"x" * 100
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Server(asyncio.Protocol):
-    """Answers `GET /N` with N bytes."""
+    """Answers `GET /N` with N bytes, and `GET /close` with a hundred and the end of the connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -29,6 +30,8 @@ class Server(asyncio.Protocol):
             path = self._buffer.split(b" ", 2)[1]
             self._buffer = self._buffer[end + 4 :]
             self._transport.write(_ANSWERS[path])
+            if path == b"/close":
+                self._transport.close()
 
 
 class Client(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""One workload of `bench.envoy_pair` in a process of its own: `server FOLDER` or `client`, with `--uvloop` or without.
+"""One workload of `bench.envoy_pair` in a process of its own: `server FOLDER NAME` or `client FOLDER NAME`.
 
 Both get their identity from the agent. The server listens once for each way of serving and prints the ports; the client
 does what it is told, a JSON object for each line of its standard input, and answers with another.
@@ -183,18 +183,18 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("role", choices=("server", "client"))
     arguments.add_argument("folder", type=Path)
+    arguments.add_argument("name")
     arguments.add_argument("--uvloop", action="store_true")
     options = arguments.parse_args()
-    name = f"{options.role}{'-uvloop' if options.uvloop else ''}"
     factory = uvloop.new_event_loop if options.uvloop else asyncio.new_event_loop
     with X509Source() as source, asyncio.Runner(loop_factory=factory) as runner:
         source.wait(timeout=60)
         if options.role == "server":
-            runner.run(serve(source, options.folder, name))
+            runner.run(serve(source, options.folder, options.name))
             return
 
         async def made() -> Caller:
-            return Caller(source, options.folder, name)
+            return Caller(source, options.folder, options.name)
 
         caller = runner.run(made())
         print("{}", flush=True)

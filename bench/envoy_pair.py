@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import _results
-from bench._fleet import Fleet, cpu_seconds, until
+from bench._fleet import LOOPS, Fleet, cpu_seconds, until
 from bench._http11 import SIZES
 from bench._paired import Comparison
 
@@ -41,11 +41,10 @@ def ways(running: Fleet, loop: str, names: Sequence[str]) -> dict[str, Way]:
     server, client = running.servers[loop], running.clients[loop]
     ends = (server.process.pid, client.process.pid)
     proxies = tuple(each.process.pid for each in running.envoys)
-    suffix = "" if loop == "asyncio" else "-uvloop"
     return {
         name: Way(server.said[name], name, ends)
         if name in server.said
-        else Way(running.ports[f"{name}{suffix}"], "plain", (*ends, *proxies))
+        else Way(running.ports[loop, name], "plain", (*ends, *proxies))
         for name in names
     }
 
@@ -72,7 +71,7 @@ def label(way: str, loop: str) -> str:
 def facts(key: str, loop: str, found: dict[str, tuple[float, ...]]) -> None:
     """Put medians into the table beside sidecars: all on asyncio, and ours on uvloop."""
     for way, values in found.items():
-        if loop == "asyncio" or way == "ours":
+        if loop == "asyncio" or (loop == "uvloop" and way == "ours"):
             _results.fact(f"{key}, {label(way, loop)}", statistics.median(values))
 
 
@@ -155,7 +154,7 @@ def connections(running: Fleet, loop: str, rounds: int, count: int) -> bool:
 def memory(running: Fleet, rounds: int) -> bool:
     """Compare what the SDK adds to a process with one idle Envoy."""
     server = running.servers["asyncio"].said
-    files = [str(running.folder / f"client{part}.pem") for part in ("", "-authorities")]
+    files = [str(running.folder / f"client-asyncio{part}.pem") for part in ("", "-authorities")]
     grown = []
     for _ in range(rounds):
         ours = running.workload("ours", str(server["ours"]))
@@ -173,7 +172,7 @@ def rotations(running: Fleet, svids: int, authorities: int) -> bool:
     targets = {name: (way.port, way.tls) for name, way in ways(running, "asyncio", list(names)).items()}
     client, stop = running.clients["asyncio"], running.folder / "stop"
     client.tell("through_rotations", targets=targets, stop=str(stop))
-    until((running.folder / "client.now").exists)
+    until((running.folder / "client-asyncio.now").exists)
 
     def and_all_changed(change: object, settle: float = 0.3) -> None:
         before = running.now()
@@ -221,13 +220,16 @@ def main() -> int:
     with Fleet() as running:
         if "memory" in options.only:
             met &= memory(running, 3 if options.quick else 7)
-        for loop in ("asyncio", "uvloop"):
+        for loop in LOOPS[:2]:
             if "latency" in options.only:
                 met &= latency(running, loop, rounds, 300 // part)
             if "cpu" in options.only:
                 met &= cpu(running, loop, rounds, 1600 // part)
             if "connections" in options.only:
                 met &= connections(running, loop, rounds, 60 // part)
+        if "latency" in options.only:
+            for loop in LOOPS[2:]:
+                met &= latency(running, loop, max(rounds // 2, 3), 300 // part)
         if "rotations" in options.only:
             met &= rotations(running, SVIDS if not options.quick else 6, AUTHORITIES)
     return 0 if met else 1
