@@ -12,6 +12,7 @@ import json
 import ssl
 import tempfile
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +26,46 @@ from cryptography.x509.oid import NameOID
 
 REVIEWER = "reviewer-token"
 TOKEN = "good-token"
+
+
+def _review(body: bytes) -> dict[str, Any]:
+    """Read a TokenReview as JSON, or as the protobuf that Go's clients send."""
+    if not body.startswith(b"k8s\0"):
+        review: dict[str, Any] = json.loads(body)
+        return review
+    raw = b"".join(value for number, value in _fields(body[4:]) if number == 2)
+    spec = b"".join(value for number, value in _fields(raw) if number == 2)
+    fields = list(_fields(spec))
+    return {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {
+            "token": b"".join(value for number, value in fields if number == 1).decode(),
+            "audiences": [value.decode() for number, value in fields if number == 2],
+        },
+    }
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The length-delimited fields of a protobuf message, all of which these are."""
+    position = 0
+
+    def varint() -> int:
+        nonlocal position
+        number = shift = 0
+        while True:
+            byte = data[position]
+            position += 1
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80:
+                return number
+
+    while position < len(data):
+        tag, length = varint(), varint()
+        assert tag & 7 == 2, "not length-delimited"
+        yield tag >> 3, data[position : position + length]
+        position += length
 
 
 class APIServerStandIn:
@@ -120,7 +161,7 @@ class APIServerStandIn:
             return self._failure(403, "tokenreviews.authentication.k8s.io is forbidden: User cannot create resource")
         parts = path.strip("/").split("/")
         if method == "POST" and path == "/apis/authentication.k8s.io/v1/tokenreviews":
-            review = json.loads(body)
+            review = _review(body)
             return 201, json.dumps(review | {"status": self._status(review["spec"])}).encode()
         if len(parts) == 6 and parts[4] == "pods":
             return self._found(self.pods, f"{parts[3]}/{parts[5]}", f'pods "{parts[5]}" not found')
