@@ -41,6 +41,8 @@ class JWTSVIDs:
         self._cache = JWTCache(settings.limit)
         self._server: ServerAPI | None = None
         self._known: frozenset[str] = frozenset()
+        self._doomed: frozenset[str] = frozenset()
+        self._cleared = 0
         self._locks: dict[JWTKey, asyncio.Lock] = {}
         self._waiting: Counter[JWTKey] = Counter()
 
@@ -60,13 +62,14 @@ class JWTSVIDs:
         """Forget tokens of authorities that are tainted, or that the bundle had and has no more."""
         present = frozenset(published.bundle.jwt_authorities)
         doomed = published.tainted.jwt_key_ids | (self._known - present)
-        self._known = present
+        self._known, self._doomed = present, doomed
         if count := self._cache.drop_signed_by(doomed):
             logger.info("JWT-SVIDs of tainted or revoked authorities dropped count=%d", count)
 
     def clear(self) -> None:
-        """Forget all, as after a ban."""
+        """Forget all, as after a ban, and what is being signed at this moment, too."""
         self._cache.clear()
+        self._cleared += 1
 
     async def fetch(self, entry: AuthorizedEntry, audience: Sequence[str]) -> IssuedToken:
         """A JWT-SVID of an entry. Where each token is to have an ID of its own (`jti`), none is handed out twice.
@@ -87,6 +90,7 @@ class JWTSVIDs:
     async def _renewed(self, entry: AuthorizedEntry, key: JWTKey, audience: Sequence[str]) -> IssuedToken:
         cached = self._cache.get(key)
         alive = cached is not None and cached.is_alive(self._clock())
+        cleared = self._cleared
         try:
             signed = await self._signed(entry, audience, self._settings.hit_timeout if alive else LONGEST_HIT_TIMEOUT)
         except UnavailableError as error:
@@ -96,7 +100,8 @@ class JWTSVIDs:
                 raise
             logger.warning("JWT-SVID could not be renewed, the one kept is used entry_id=%s error=%s", entry.id, error)
             return cached.svid
-        self._cache.put(key, signed)
+        if cleared == self._cleared and signed.key_id not in self._doomed:
+            self._cache.put(key, signed)
         return signed.svid
 
     async def _signed(self, entry: AuthorizedEntry, audience: Sequence[str], within: timedelta) -> CachedJWT:

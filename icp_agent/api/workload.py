@@ -99,7 +99,10 @@ class WorkloadAPI(workload_grpc.SpiffeWorkloadAPIBase):
         if not entries:
             raise GRPCError(Status.PERMISSION_DENIED, "no identity issued")
         response = await self._jwt.svids(entries, request.audience)
-        caller.verify_still_same()  # a token is not for a process that took this one's place
+        # While the server signed, an entry may have gone, the agent been banned, or the process's place been taken.
+        caller.verify_still_same()
+        if not {entry.id for entry in entries} <= {e.id for e in self._identities.cache.matching(caller.selectors)}:
+            raise GRPCError(Status.PERMISSION_DENIED, "no identity issued")
         await stream.send_message(response)
         logger.debug("Fetched JWT-SVID count=%d method=FetchJWTSVID", len(entries))
 

@@ -90,10 +90,25 @@ class Workload:
         return caught.value.status, caught.value.message or ""
 
 
+class Clock:
+    """The real time, and what a test adds to it."""
+
+    def __init__(self):
+        self.ahead = timedelta()
+
+    def __call__(self):
+        return datetime.now(UTC) + self.ahead
+
+
 @pytest.fixture
-async def agent(server, tokens, start_agent, entry):
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def agent(server, tokens, start_agent, entry, clock):
     server.entries = {"a": entry("a", hint="h"), "b": entry("b", "/db")}
-    return await start_agent()
+    return await start_agent(options={"clock": clock})
 
 
 @pytest.fixture
@@ -151,10 +166,12 @@ class TestFetchJWTSVID:
         assert len({answer[0].svid for answer in answers}) == 1
         assert tokens.asked == {"b": 1}
 
-    async def test_after_half_its_life_another_one_is_asked_for(self, tokens, workload):
-        tokens.ttl = timedelta(seconds=1)  # half of it is over within the second it was issued in, or the next
+    async def test_after_half_its_life_another_one_is_asked_for(self, tokens, workload, clock):
         await workload.fetch("x")
-        await asyncio.sleep(0.6)
+        clock.ahead = timedelta(minutes=2)
+        await workload.fetch("x")
+        assert tokens.asked == {"a": 1, "b": 1}
+        clock.ahead = timedelta(minutes=2, seconds=31)
         await workload.fetch("x")
         assert tokens.asked == {"a": 2, "b": 2}
 
@@ -200,13 +217,12 @@ class TestTrouble:
         tokens.ttl = -timedelta(minutes=1)
         assert (await workload.refused(workload.fetch("x")))[0] is Status.UNAVAILABLE
 
-    async def test_while_the_server_is_away_the_one_kept_is_used_until_it_expires(self, tokens, workload):
-        tokens.ttl = timedelta(seconds=2)
+    async def test_while_the_server_is_away_the_one_kept_is_used_until_it_expires(self, tokens, workload, clock):
         first = await workload.fetch("x")
         tokens.error = GRPCError(Status.UNAVAILABLE, "away")
-        await asyncio.sleep(1.2)  # past half its life
+        clock.ahead = timedelta(minutes=4)  # past half its life
         assert await workload.fetch("x") == first
-        await asyncio.sleep(1)
+        clock.ahead = timedelta(minutes=5)
         assert (await workload.refused(workload.fetch("x")))[0] is Status.UNAVAILABLE
 
     async def test_a_banned_agent_hands_out_none(self, server, tokens, agent, workload, eventually):
@@ -215,6 +231,25 @@ class TestTrouble:
         await agent.until(Phase.BANNED)
         assert (await workload.refused(workload.fetch("x")))[0] is Status.PERMISSION_DENIED
         assert len(agent.agent.jwt_svids) == 0
+
+    async def test_an_entry_that_goes_while_its_token_is_signed_has_none(
+        self, server, tokens, agent, workload, eventually
+    ):
+        tokens.delay = 1.5
+        fetching = asyncio.create_task(workload.refused(workload.fetch("x", spiffe_id="spiffe://example.org/db")))
+        await eventually(lambda: tokens.asked["b"])
+        del server.entries["b"]
+        tokens.path = "/db"
+        await eventually(lambda: "b" not in agent.agent.identities.cache.entries)
+        assert await fetching == (Status.PERMISSION_DENIED, "no identity issued")
+
+    async def test_what_is_signed_while_all_is_forgotten_is_not_kept(self, tokens, agent, workload, eventually):
+        tokens.delay = 0.5
+        fetching = asyncio.create_task(workload.fetch("x"))
+        await eventually(lambda: tokens.asked["a"])
+        agent.agent.jwt_svids.clear()
+        await fetching
+        assert len(agent.agent.jwt_svids) <= 1  # the second identity's, asked for afterwards
 
 
 class TestRotation:
