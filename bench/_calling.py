@@ -202,7 +202,7 @@ def requests(folder: Path, ours: bool, port: int) -> Caller:
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
             options |= {"ssl_context": _identities.stdlib(folder, "client"), "assert_hostname": False}
-            super().init_poolmanager(*arguments, **options)  # type: ignore[no-untyped-call]
+            super().init_poolmanager(*arguments, **options)
 
     if ours:
         session = mtls_session(_identities.source(folder, "client"), POLICY)
