@@ -50,6 +50,27 @@ async def test_workloads_notice_nothing_of_it(server, start_agent, eventually, a
         assert await caller.ids() == ["spiffe://example.org/web"]
 
 
+async def test_a_denial_of_the_svid_that_is_being_replaced_proves_nothing(server, start_agent, eventually, attested):
+    """The server forgets the old SVID when it has signed the new one, and the agent may sync in between."""
+    server.agent_ttl = timedelta(seconds=6)
+    agent = await start_agent()
+    attest, denied = server.script["AttestAgent"], []
+
+    async def slowly(call):
+        if not denied:
+            server.denial = DenialReason.AGENT_NOT_ACTIVE
+            before = server.calls["SyncAuthorizedEntries"]
+            await eventually(lambda: server.calls["SyncAuthorizedEntries"] > before)
+            denied.append(agent.phase)
+        return await attest(call)
+
+    server.script["AttestAgent"] = slowly
+    await eventually(lambda: len(attested) == 2)
+    await agent.until(Phase.READY)
+    assert len(attested) == 2
+    assert denied[0] in (Phase.READY, Phase.SERVER_AWAY)
+
+
 async def test_a_server_that_is_away_meanwhile_is_asked_again(server, start_agent, eventually, attested):
     server.agent_ttl = timedelta(seconds=20)
     agent = await start_agent()
