@@ -1,5 +1,6 @@
 """Tokens over real sockets: minted and for entries, what is refused in which words, and what is switched off."""
 
+import logging
 from typing import Any
 
 import grpclib.client
@@ -131,6 +132,35 @@ async def test_an_agent_gets_jwt_svids_of_its_entries_alone(live: Any) -> None:
     assert no_audience == (Status.INVALID_ARGUMENT, "at least one audience is required")
     empty = await refusal(stub.NewJWTSVID(svid_pb2.NewJWTSVIDRequest(entry_id="mine", audience=[""])))
     assert empty[0] is Status.INTERNAL
+
+
+async def test_what_is_signed_is_audited_and_no_token_is_logged(
+    start_server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "icp_server")
+    caplog.set_level(logging.DEBUG, "authsec_sdk")
+    live = await start_server(audit_log_enabled=True, tokens=Tokens(wit=True))
+    admin = svid_grpc.SVIDStub(live.admin)
+    minted = (await admin.MintJWTSVID(svid_pb2.MintJWTSVIDRequest(id=an_id(), audience=["x", "y"], ttl=60))).svid
+    wit = svid_pb2.MintWITSVIDRequest(id=an_id(), public_key=spki(), signing_algorithm="ES256")
+    bound = (await admin.MintWITSVID(wit)).svid
+    stub = await agent(live)
+    await entry(live, "mine", "/web")
+    new = (await stub.NewJWTSVID(svid_pb2.NewJWTSVIDRequest(entry_id="mine", audience=["z"]))).svid
+    local = localauthority_grpc.LocalAuthorityStub(live.admin)
+    prepared = await local.PrepareJWTAuthority(localauthority_pb2.PrepareJWTAuthorityRequest())
+    await refusal(local.TaintJWTAuthority(localauthority_pb2.TaintJWTAuthorityRequest(authority_id="nope")))
+    lines = {
+        method: next(line for line in caplog.messages if "type=audit" in line and f"method={method} " in f"{line} ")
+        for method in ("MintJWTSVID", "MintWITSVID", "NewJWTSVID", "PrepareJWTAuthority", "TaintJWTAuthority")
+    }
+    for part in ("audience=", "x,y", "spiffe_id=", "spiffe://example.org/web", "ttl=60", "expires_at="):
+        assert part in lines["MintJWTSVID"]
+    assert "entry_id=mine" in lines["NewJWTSVID"]
+    assert prepared.prepared_authority.authority_id in lines["PrepareJWTAuthority"]
+    assert "status_code=InvalidArgument" in lines["TaintJWTAuthority"]
+    for token in (minted.token, bound.token, new.token):
+        assert token.rpartition(".")[2] not in caplog.text
 
 
 async def test_jwt_svids_that_are_switched_off_answer_as_upstream(start_server: Any) -> None:

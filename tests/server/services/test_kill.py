@@ -118,4 +118,9 @@ async def test_nothing_is_lost_doubled_or_joined_twice(tmp_path: Path, clock: An
         )
         await rotator.start()
         assert {record.authority_id for record in rotator.journal(AuthorityKind.X509).records} <= published
+        after = await store.bundles.get(store.trust_domain)
+        assert after is not None
+        jwt_keys = {record.authority_id for record in rotator.journal(AuthorityKind.JWT).records}
+        assert jwt_keys
+        assert jwt_keys <= set(after.jwt_authorities)
         assert [item.name for item in folder.iterdir()] == ["keys.json"]
