@@ -15,7 +15,7 @@ from typing import Self
 from authsec_sdk.authz import authorize_member_of
 from authsec_sdk.http_health import HealthListener, HealthState
 from authsec_sdk.rpc import Peer, Server, ServerLimits
-from authsec_sdk.tls import mtls_server_context
+from authsec_sdk.tls import mtls_server_context, tls_server_context
 from icp_common.folders import make_private_folder
 from icp_common.telemetry import Telemetry
 from icp_server.audit.trail import AuditTrail
@@ -29,6 +29,9 @@ from icp_server.ca.signer import Lifetimes, SVIDSigner
 from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
 from icp_server.config.model import ServerConfig
 from icp_server.domain.postgres_settings import PostgresSettings
+from icp_server.federation.certificate import ServingCertificate
+from icp_server.federation.listener import BundleListener
+from icp_server.federation.refresher import FederationRefresher
 from icp_server.grpc_api.agent import AgentAPI
 from icp_server.grpc_api.bundle import BundleAPI
 from icp_server.grpc_api.caller import TCPConnection
@@ -40,6 +43,7 @@ from icp_server.grpc_api.limits import RateLimits
 from icp_server.grpc_api.local_authority import LocalAuthorityAPI
 from icp_server.grpc_api.local_peer import LocalPeer, check_admitted
 from icp_server.grpc_api.svid import SVIDAPI
+from icp_server.grpc_api.trust_domain import TrustDomainAPI
 from icp_server.nodeattestors.registry import node_attestors
 from icp_server.ports import Clock
 from icp_server.services.agents import AgentService
@@ -50,6 +54,7 @@ from icp_server.services.housekeeping import EVERY, Housekeeping
 from icp_server.services.local_authority import LocalAuthorityService
 from icp_server.services.svids import SVIDService
 from icp_server.services.tokens import TokenProfiles, TokenService
+from icp_server.services.trust_domains import TrustDomainService
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
 from icp_server.telemetry import ServerCounters
@@ -79,6 +84,7 @@ class _Services:
     svids: SVIDService
     tokens: TokenService
     authorities: LocalAuthorityService
+    trust_domains: TrustDomainService
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +122,14 @@ class ICPServer:
         self._lifecycle: CALifecycle
         self._housekeeping: Housekeeping
         self._follower: Follower | None = None
+        self._refresher: FederationRefresher
+        self._certificate: ServingCertificate | None = None
         self.tcp_address: tuple[str, int] = ("", 0)
         """Where agents are served, once it is."""
         self.health_address: tuple[str, int] = ("", 0)
         """Where probes are answered, once they are."""
+        self.bundle_address: tuple[str, int] = ("", 0)
+        """Where other trust domains get our bundle, once they do."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -144,6 +154,9 @@ class ICPServer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._lifecycle.run(), name="CA lifecycle")
             tasks.create_task(self._housekeeping.run(), name="housekeeping")
+            tasks.create_task(self._refresher.run(), name="federation")
+            if self._certificate is not None:
+                tasks.create_task(self._certificate.run(), name="certificate of the bundle endpoint")
             if self._follower is not None:
                 tasks.create_task(self._follower.run(), name="following other servers")
 
@@ -172,6 +185,7 @@ class ICPServer:
         )
         await self._serve_locally(services, interceptor)
         await self._serve_agents(services, interceptor, identity)
+        await self._serve_bundle(services.bundles, identity)
         await self._serve_health(services.bundles)
 
     async def _open_store(self) -> SQLStore:
@@ -229,6 +243,7 @@ class ICPServer:
             agent_spiffe_id_as_selector=config.agent_spiffe_id_as_selector,
         )
         profiles = TokenProfiles(jwt=config.tokens.jwt, wit=config.tokens.wit)
+        self._refresher = FederationRefresher(store, config.federation.federates_with)
         return _Services(
             agents,
             BundleService(store, profiles, own_changed=self._lifecycle.bundle_changed),
@@ -236,6 +251,7 @@ class ICPServer:
             SVIDService(store, signers.x509, entries),
             TokenService(signers.tokens, entries, profiles),
             LocalAuthorityService(store, self._lifecycle, profiles),
+            TrustDomainService(store, self._refresher),
         )
 
     def _handlers(self, services: _Services, limits: RateLimits) -> list[object]:
@@ -246,6 +262,7 @@ class ICPServer:
             EntryAPI(services.entries, trust_domain),
             SVIDAPI(services.svids, services.tokens, trust_domain, limits, self._counters),
             LocalAuthorityAPI(services.authorities),
+            TrustDomainAPI(services.trust_domains),
         ]
 
     async def _serve_locally(self, services: _Services, interceptor: Interceptor) -> None:
@@ -284,6 +301,27 @@ class ICPServer:
         self._parts.push_async_callback(_stop, server, "tcp")
         self.tcp_address = await server.listen_tcp(config.listeners.address, config.listeners.port, ssl=context)
         logger.info("Starting Server APIs address=%s:%s network=tcp", *self.tcp_address)
+
+    async def _serve_bundle(self, bundles: BundleService, identity: ServerIdentity) -> None:
+        """Serve our bundle to other trust domains, over HTTPS, if that is configured."""
+        config = self._config.federation.served
+        if config is None:
+            return
+        if config.files is None:
+            spiffe = tls_server_context(identity.holder, alpn=("http/1.1",))
+            listener = BundleListener(bundles.get, lambda: spiffe, refresh_hint=config.refresh_hint)
+        else:
+            files = ServingCertificate(config.files.certificate, config.files.key, every=config.files.sync_every)
+            files.load()
+            self._certificate = files
+            listener = BundleListener(bundles.get, files.context, refresh_hint=config.refresh_hint)
+        self.bundle_address = await listener.listen(config.address, config.port)
+        self._parts.push_async_callback(listener.close)
+        logger.info(
+            "Serving bundle endpoint address=%s:%s profile=%s",
+            *self.bundle_address,
+            "https_spiffe" if config.files is None else "https_web",
+        )
 
     async def _serve_health(self, bundles: BundleService) -> None:
         config = self._config.health

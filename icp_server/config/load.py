@@ -17,6 +17,7 @@ from authsec_sdk.spire.reserved_ids import is_reserved
 from icp_common.logs import parse_level
 from icp_server.config import schema
 from icp_server.config.choice import choice
+from icp_server.config.federation import read_federation
 from icp_server.config.model import (
     DEFAULT_BIND_ADDRESS,
     DEFAULT_BIND_PORT,
@@ -108,6 +109,7 @@ def parse_config(body: Body, overrides: Overrides, node_attestors: Mapping[str, 
         ca_subject=_subject(server, notes),
         tokens=read_tokens(server, experimental, notes),
         admin_ids=_admin_ids(server, trust_domain),
+        federation=read_federation(server, trust_domain, notes),
         audit_log_enabled=server.boolean("audit_log_enabled") or False,
         rate_limits=_rate_limits(server, notes),
         agent_spiffe_id_as_selector=bool(experimental and experimental.boolean("agent_spiffe_id_as_selector")),

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
+from icp_server.config.federation import Federation
 from icp_server.domain.key_settings import KeySettings
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.postgres_settings import PostgresSettings
@@ -111,6 +112,7 @@ class ServerConfig:
     ca_subject: CASubject = field(default_factory=CASubject)
     tokens: Tokens = field(default_factory=Tokens)
     admin_ids: frozenset[SpiffeID] = frozenset()
+    federation: Federation = field(default_factory=Federation)
     audit_log_enabled: bool = False
     rate_limits: RateLimitSwitches = field(default_factory=RateLimitSwitches)
     health: HealthListener | None = None

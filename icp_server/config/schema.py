@@ -35,7 +35,6 @@ class Key:
 
 Schema = Mapping[str, Key]
 
-_FEDERATION: Final = "federation is not built yet"
 _PRUNING: Final = "attested nodes are not pruned yet"
 _PROFILING: Final = "profiling is not built yet"
 _METRICS: Final = "metrics are kept in the process and not exported yet"
@@ -66,7 +65,7 @@ SERVER: Final = _table(
     default_x509_svid_ttl=Key(Kind.DURATION),
     default_jwt_svid_ttl=Key(Kind.DURATION),
     experimental=Key(Kind.BLOCK),
-    federation=Key(Kind.BLOCK, not_yet=_FEDERATION),
+    federation=Key(Kind.BLOCK),
     disable_jwt_svids=Key(Kind.BOOLEAN),
     jwt_issuer=Key(Kind.TEXT),
     jwt_key_type=Key(Kind.TEXT),

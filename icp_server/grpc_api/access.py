@@ -33,6 +33,7 @@ BUNDLE_SERVICE: Final = "spire.api.server.bundle.v1.Bundle"
 ENTRY_SERVICE: Final = "spire.api.server.entry.v1.Entry"
 SVID_SERVICE: Final = "spire.api.server.svid.v1.SVID"
 LOCAL_AUTHORITY_SERVICE: Final = "spire.api.server.localauthority.v1.LocalAuthority"
+TRUST_DOMAIN_SERVICE: Final = "spire.api.server.trustdomain.v1.TrustDomain"
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
 _BY_SERVICE: Final[Mapping[str, Mapping[str, Right]]] = {
@@ -97,6 +98,14 @@ _BY_SERVICE: Final[Mapping[str, Mapping[str, Right]]] = {
         "ActivateWITAuthority": OPERATOR,
         "TaintWITAuthority": OPERATOR,
         "RevokeWITAuthority": OPERATOR,
+    },
+    TRUST_DOMAIN_SERVICE: {
+        "ListFederationRelationships": OPERATOR,
+        "GetFederationRelationship": OPERATOR,
+        "BatchCreateFederationRelationship": OPERATOR,
+        "BatchUpdateFederationRelationship": OPERATOR,
+        "BatchDeleteFederationRelationship": OPERATOR,
+        "RefreshBundle": OPERATOR,
     },
     HEALTH_SERVICE: {
         "Check": Right.LOCAL,

@@ -122,7 +122,6 @@ def test_flags_win_over_the_file(read: Read) -> None:
         ('jwt_key_type = "ec-p521"', 5, "must be one of ec-p256, ec-p384, rsa-2048, rsa-4096"),
         ('experimental { wit_key_type = "x" }', 5, "must be one of ec-p256, ec-p384, rsa-2048, rsa-4096"),
         ('experimental { feature_flags = ["wit"] }', 5, "unknown feature flag 'wit' (known: wit-svid)"),
-        ("federation {}", 5, "not supported yet: federation"),
         ("prune_tofu_nodes = true", 5, "not supported yet"),
         ("experimental { require_pq_kem = true }", 5, "not supported yet"),
         ('proxy_protocol_trusted_cidrs = ["10.0.0.0/8"]', 5, "not supported yet"),

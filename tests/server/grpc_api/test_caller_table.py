@@ -14,6 +14,7 @@ from authsec_sdk.proto.spire import (
     entry_pb2,
     localauthority_grpc,
     svid_grpc,
+    trustdomain_grpc,
     types_pb2,
 )
 from authsec_sdk.rpc import Channel, GRPCError, Status, error_details
@@ -28,6 +29,7 @@ STUBS: tuple[Callable[[Any], Any], ...] = (
     entry_grpc.EntryStub,
     svid_grpc.SVIDStub,
     localauthority_grpc.LocalAuthorityStub,
+    trustdomain_grpc.TrustDomainStub,
     health_grpc.HealthStub,
 )
 
@@ -155,7 +157,7 @@ async def test_an_administrator_without_its_entry_is_one_no_more(live: Any) -> N
 
 
 async def test_a_method_nobody_serves_is_unimplemented(live: Any) -> None:
-    for path in ("/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle", "/spire.api.server.logger.v1.Logger/X"):
+    for path in ("/spire.api.server.trustdomain.v1.TrustDomain/Nothing", "/spire.api.server.logger.v1.Logger/X"):
         call = grpclib.client.UnaryUnaryMethod(live.admin, path, types_pb2.SPIFFEID, types_pb2.SPIFFEID)
         with pytest.raises(GRPCError) as caught:
             await call(types_pb2.SPIFFEID())
