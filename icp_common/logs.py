@@ -58,7 +58,7 @@ def configure(
     Raises:
         ConfigurationError: an unknown level or format, or the file cannot be written.
     """
-    number = parse_level(level)
+    parse_level(level)
     formatters = {"text": TextFormatter, "json": JSONFormatter}
     if log_format.lower() not in formatters:
         raise ConfigurationError(f"unknown log format {log_format!r}; use text or json")
@@ -73,7 +73,17 @@ def configure(
         old.close()
     root.addHandler(handler)
     logging.addLevelName(TRACE, "TRACE")
-    root.setLevel(number)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log from this level on, whatever was configured.
+
+    Raises:
+        ConfigurationError: there is no such level.
+    """
+    number = parse_level(level)
+    logging.getLogger().setLevel(number)
     # What libraries below us say at DEBUG is theirs, not the daemon's.
     for chatty in ("asyncio", "hpack", "aiosqlite"):
         logging.getLogger(chatty).setLevel(max(number, logging.INFO))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from authsec_sdk.authz import authorize_member_of
 from authsec_sdk.http_health import HealthListener, HealthState
@@ -35,6 +35,7 @@ from icp_server.federation.refresher import FederationRefresher
 from icp_server.grpc_api.agent import AgentAPI
 from icp_server.grpc_api.bundle import BundleAPI
 from icp_server.grpc_api.caller import TCPConnection
+from icp_server.grpc_api.debug import DebugAPI
 from icp_server.grpc_api.entry import EntryAPI
 from icp_server.grpc_api.gate import Gate
 from icp_server.grpc_api.health import HealthAPI, bundle_problem
@@ -42,6 +43,8 @@ from icp_server.grpc_api.interceptor import Interceptor
 from icp_server.grpc_api.limits import RateLimits
 from icp_server.grpc_api.local_authority import LocalAuthorityAPI
 from icp_server.grpc_api.local_peer import LocalPeer, check_admitted
+from icp_server.grpc_api.logger import LoggerAPI
+from icp_server.grpc_api.reflection import ReflectionV1, ReflectionV1Alpha, Schema
 from icp_server.grpc_api.svid import SVIDAPI
 from icp_server.grpc_api.trust_domain import TrustDomainAPI
 from icp_server.nodeattestors.registry import node_attestors
@@ -52,6 +55,8 @@ from icp_server.services.entries import EntryService
 from icp_server.services.follower import Follower
 from icp_server.services.housekeeping import EVERY, Housekeeping
 from icp_server.services.local_authority import LocalAuthorityService
+from icp_server.services.log_levels import LogLevelService
+from icp_server.services.server_info import ServerInfoService
 from icp_server.services.svids import SVIDService
 from icp_server.services.tokens import TokenProfiles, TokenService
 from icp_server.services.trust_domains import TrustDomainService
@@ -183,7 +188,8 @@ class ICPServer:
             AuditTrail(enabled=config.audit_log_enabled),
             self._counters,
         )
-        await self._serve_locally(services, interceptor)
+        info = ServerInfoService(store, lambda: identity.holder.x509_context.svid, self._clock)
+        await self._serve_locally(services, interceptor, info)
         await self._serve_agents(services, interceptor, identity)
         await self._serve_bundle(services.bundles, identity)
         await self._serve_health(services.bundles)
@@ -219,6 +225,7 @@ class ICPServer:
         identity = ServerIdentity(store, signers.x509, self._clock)
         self._lifecycle = CALifecycle(rotator, identity, self._clock, tick=self._pace.rotation)
         await self._lifecycle.start()
+            )
         return identity
 
     async def _open_keys(self) -> KeyManager:
@@ -265,13 +272,20 @@ class ICPServer:
             TrustDomainAPI(services.trust_domains),
         ]
 
-    async def _serve_locally(self, services: _Services, interceptor: Interceptor) -> None:
+    async def _serve_locally(self, services: _Services, interceptor: Interceptor, info: ServerInfoService) -> None:
         """Serve operators on the Unix socket. Limits count by address, and who is local has none."""
         path = self._config.listeners.socket_path.absolute()
         make_private_folder(path.parent, SOCKET_FOLDER_MODE)
         limits = RateLimits.configured(attestation=True, signing=True)
+        handlers: list[Any] = [
+            *self._handlers(services, limits),
+            HealthAPI(services.bundles),
+            LoggerAPI(LogLevelService(self._config.log.level)),
+            DebugAPI(info),
+        ]
+        schema = Schema(handlers)
         server = Server(
-            [*self._handlers(services, limits), HealthAPI(services.bundles)],
+            [*handlers, ReflectionV1(schema), ReflectionV1Alpha(schema)],
             limits=ServerLimits.local(),
             interceptor=interceptor,
             on_accept=_AdmitOperators(path),

@@ -34,6 +34,9 @@ ENTRY_SERVICE: Final = "spire.api.server.entry.v1.Entry"
 SVID_SERVICE: Final = "spire.api.server.svid.v1.SVID"
 LOCAL_AUTHORITY_SERVICE: Final = "spire.api.server.localauthority.v1.LocalAuthority"
 TRUST_DOMAIN_SERVICE: Final = "spire.api.server.trustdomain.v1.TrustDomain"
+LOGGER_SERVICE: Final = "spire.api.server.logger.v1.Logger"
+DEBUG_SERVICE: Final = "spire.api.server.debug.v1.Debug"
+REFLECTION_SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
 _BY_SERVICE: Final[Mapping[str, Mapping[str, Right]]] = {
@@ -112,7 +115,17 @@ _BY_SERVICE: Final[Mapping[str, Mapping[str, Right]]] = {
         "List": Right.LOCAL,
         "Watch": Right.LOCAL,
     },
+    LOGGER_SERVICE: {
+        "GetLogger": Right.LOCAL,
+        "SetLogLevel": Right.LOCAL,
+        "ResetLogLevel": Right.LOCAL,
+    },
+    DEBUG_SERVICE: {"GetInfo": Right.LOCAL},
+    **{service: {"ServerReflectionInfo": Right.LOCAL} for service in REFLECTION_SERVICES},
 }
+
+LOCAL_SERVICES: Final = frozenset({HEALTH_SERVICE, LOGGER_SERVICE, DEBUG_SERVICE, *REFLECTION_SERVICES})
+"""What is on the admin socket alone; over TCP it is not even there."""
 
 ACCESS: Final[Mapping[str, Right]] = MappingProxyType(
     {f"/{service}/{method}": right for service, methods in _BY_SERVICE.items() for method, right in methods.items()}

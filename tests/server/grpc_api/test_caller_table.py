@@ -6,20 +6,22 @@ from typing import Any
 import grpclib.client
 import pytest
 
-from authsec_sdk.proto import health_grpc
+from authsec_sdk.proto import health_grpc, reflection_v1_grpc, reflection_v1alpha_grpc
 from authsec_sdk.proto.spire import (
     agent_grpc,
     bundle_grpc,
+    debug_grpc,
     entry_grpc,
     entry_pb2,
     localauthority_grpc,
+    logger_grpc,
     svid_grpc,
     trustdomain_grpc,
     types_pb2,
 )
 from authsec_sdk.rpc import Channel, GRPCError, Status, error_details
 from authsec_sdk.spiffe import SpiffeID
-from icp_server.grpc_api.access import ACCESS, HEALTH_SERVICE, Right
+from icp_server.grpc_api.access import ACCESS, LOCAL_SERVICES, Right
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +33,10 @@ STUBS: tuple[Callable[[Any], Any], ...] = (
     localauthority_grpc.LocalAuthorityStub,
     trustdomain_grpc.TrustDomainStub,
     health_grpc.HealthStub,
+    logger_grpc.LoggerStub,
+    debug_grpc.DebugStub,
+    reflection_v1_grpc.ServerReflectionStub,
+    reflection_v1alpha_grpc.ServerReflectionStub,
 )
 
 CALLERS = {
@@ -103,13 +109,14 @@ async def _caller(live: Any, kind: str) -> Channel:
     return channel
 
 
+@pytest.mark.usefixtures("root_level")
 @pytest.mark.parametrize("kind", CALLERS)
 async def test_a_caller_may_do_what_the_table_says_and_nothing_else(start_server: Any, kind: str) -> None:
     live = await start_server(admin_ids=frozenset({SpiffeID.parse(CONFIGURED_ADMIN)}))
     channel = await _caller(live, kind)
     for method, right in ACCESS.items():
         status = await status_of_call(channel, method)
-        if HEALTH_SERVICE in method and kind != "local":
+        if method.split("/")[1] in LOCAL_SERVICES and kind != "local":
             assert status is Status.UNIMPLEMENTED, method  # not even there over TCP
         elif right & CALLERS[kind]:
             assert status is not Status.PERMISSION_DENIED, method
