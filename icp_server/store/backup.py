@@ -36,6 +36,7 @@ TABLES: Final[Mapping[str, Table]] = {
     for table in (
         tables.bundles,
         tables.bundle_authorities,
+        tables.federation_relationships,
         tables.entries,
         tables.entry_selectors,
         tables.entry_federates_with,

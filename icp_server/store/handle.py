@@ -55,7 +55,7 @@ class SQLStore:
         """What became different after a revision, by whichever server; what is remembered of it is forgotten."""
         changes = await feed.changes_since(self._scope, known)
         self.agents.forget(None if changes.complete else changes.agents)
-        if changes.bundles != self._bundles_told:
+        if changes.complete or changes.bundles != self._bundles_told:
             self._scope.remembered.outdate()
             self._bundles_told = changes.bundles
         return changes

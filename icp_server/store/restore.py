@@ -1,9 +1,9 @@
 """Puts a backup back without bringing back what was taken away since: tokens, bans that were lifted or not yet made.
 
 Into a database without agents and authorities, everything is put back; join tokens are spent. Where there are some,
-they are newer than the backup's and stay as they are (agents with their bans, authorities, tokens, journals), and the
-entries and the bundles of other trust domains alone are replaced. Either way a new epoch begins: no server and no agent
-takes a position from before for one of after.
+they are newer than the backup's and stay as they are (agents with their bans, authorities, tokens, journals): only the
+entries, and what belongs to other trust domains (bundles, relationships), are replaced. Either way a new epoch begins:
+no server and no agent takes a position from before for one of after.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ from icp_server.store.backup import PAGE, BackupError, Line, Progress, read_head
 from icp_server.store.schema import REVISIONS
 from icp_server.store.scope import Scope
 
-_OF_ENTRIES: Final = (tables.entries, tables.entry_selectors, tables.entry_federates_with)
+_ALWAYS: Final = (
+    tables.entries,
+    tables.entry_selectors,
+    tables.entry_federates_with,
+    tables.federation_relationships,
+)
+"""What a restore replaces, whatever else the database has."""
 _OWNERS: Final = {
     "bundle_id": tables.bundles,
     "entry_row_id": tables.entries,
@@ -66,7 +72,8 @@ async def restore(scope: Scope, path: Path, progress: Progress, *, replace: bool
         everything = not any(used)
         if not replace and (not everything or await _has_rows(scope, connection, tables.entries)):
             raise BackupError("the database is not empty: use -replace to replace its entries by those of the backup")
-        await connection.execute(scope.delete(tables.entries))
+        for table in (tables.entries, tables.federation_relationships):
+            await connection.execute(scope.delete(table))
         if everything:
             for table in (tables.bundles, tables.ca_journals, tables.privileged_svids, tables.spent_join_tokens):
                 await connection.execute(scope.delete(table))
@@ -117,7 +124,7 @@ class _Writer:
         self._progress(self._written)
 
     async def _is_wanted(self, line: Line) -> bool:
-        if self._everything or line.table in _OF_ENTRIES:
+        if self._everything or line.table in _ALWAYS:
             return True
         if line.table is tables.bundles:
             if line.values["name"] != self._scope.trust_domain.name:
@@ -141,6 +148,8 @@ class _Writer:
 
     def _renumbered(self, line: Line) -> dict[str, Any]:
         values = dict(line.values)
+        if line.table is tables.bundles:
+            values["revision"] = secrets.randbits(62)  # whoever remembers a bundle by its number reads it anew
         for column, table in _OWNERS.items():
             if column in values:
                 number = self._numbers[table.name].get(values[column])

@@ -143,8 +143,7 @@ class Scope:
     def entries_changed_to(self, revision: Revision) -> None:
         """Let readers of the revision see a change of entries that was committed."""
         if not self.entry_revision.covers(revision):
-            self.remembered = Remembered()
-        self.entry_revision = revision
+            self.entry_revision = revision
 
 
 def channel_of(trust_domain_row: int) -> str:
