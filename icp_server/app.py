@@ -21,12 +21,16 @@ from icp_common.telemetry import Telemetry
 from icp_server.audit.trail import AuditTrail
 from icp_server.ca.keys import KeyManager
 from icp_server.ca.keys_registry import open_key_manager
-from icp_server.ca.kinds import CASettings, slot_kinds
+from icp_server.ca.kinds import CASettings, SlotKind, slot_kinds
 from icp_server.ca.lifecycle import TICK, CALifecycle
 from icp_server.ca.rotator import AuthorityRotator
 from icp_server.ca.server_identity import ServerIdentity
 from icp_server.ca.signer import Lifetimes, SVIDSigner
 from icp_server.ca.token_signer import SVIDTokenSigner, TokenSettings
+from icp_server.ca.upstream import POLL, UpstreamAuthority
+from icp_server.ca.upstream_follower import UpstreamFollower
+from icp_server.ca.upstream_kind import upstream_kinds
+from icp_server.ca.upstream_registry import open_upstream
 from icp_server.config.model import ServerConfig
 from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.federation.certificate import ServingCertificate
@@ -106,6 +110,7 @@ class Pace:
 
     rotation: timedelta = TICK
     housekeeping: timedelta = EVERY
+    upstream: timedelta = POLL
 
 
 class ICPServer:
@@ -127,6 +132,8 @@ class ICPServer:
         self._lifecycle: CALifecycle
         self._housekeeping: Housekeeping
         self._follower: Follower | None = None
+        self._upstream: UpstreamAuthority | None = None
+        self._upstream_follower: UpstreamFollower | None = None
         self._refresher: FederationRefresher
         self._certificate: ServingCertificate | None = None
         self.tcp_address: tuple[str, int] = ("", 0)
@@ -162,6 +169,8 @@ class ICPServer:
             tasks.create_task(self._refresher.run(), name="federation")
             if self._certificate is not None:
                 tasks.create_task(self._certificate.run(), name="certificate of the bundle endpoint")
+            if self._upstream_follower is not None:
+                tasks.create_task(self._upstream_follower.run(), name="following the upstream authority")
             if self._follower is not None:
                 tasks.create_task(self._follower.run(), name="following other servers")
 
@@ -219,14 +228,25 @@ class ICPServer:
             jwt=config.tokens.jwt,
             wit=config.tokens.wit,
         )
-        kinds = slot_kinds(store, signers.x509, signers.tokens, settings)
+        kinds = await self._kinds(store, signers, settings)
         keys = await self._open_keys()
         rotator = AuthorityRotator(store, keys, kinds, self._clock)
         identity = ServerIdentity(store, signers.x509, self._clock)
         self._lifecycle = CALifecycle(rotator, identity, self._clock, tick=self._pace.rotation)
         await self._lifecycle.start()
+        if self._upstream is not None:
+            self._upstream_follower = UpstreamFollower(
+                store, self._upstream, self._lifecycle, every=self._pace.upstream
             )
         return identity
+
+    async def _kinds(self, store: SQLStore, signers: _Signers, settings: CASettings) -> tuple[SlotKind[Any], ...]:
+        chosen = self._config.plugins.upstream
+        if chosen is None:
+            return slot_kinds(store, signers.x509, signers.tokens, settings)
+        opening = open_upstream(chosen, self._config.trust_domain, self._clock)
+        self._upstream = await self._parts.enter_async_context(opening)
+        return upstream_kinds(store, signers.x509, signers.tokens, settings, self._upstream)
 
     async def _open_keys(self) -> KeyManager:
         opening = open_key_manager(self._config.plugins.key_manager)
@@ -253,11 +273,16 @@ class ICPServer:
         self._refresher = FederationRefresher(store, config.federation.federates_with)
         return _Services(
             agents,
-            BundleService(store, profiles, own_changed=self._lifecycle.bundle_changed),
+            BundleService(
+                store,
+                profiles,
+                own_changed=self._lifecycle.bundle_changed,
+                publish_upstream=self._upstream.publish if self._upstream is not None else None,
+            ),
             entries,
             SVIDService(store, signers.x509, entries),
             TokenService(signers.tokens, entries, profiles),
-            LocalAuthorityService(store, self._lifecycle, profiles),
+            LocalAuthorityService(store, self._lifecycle, profiles, has_upstream=self._upstream is not None),
             TrustDomainService(store, self._refresher),
         )
 

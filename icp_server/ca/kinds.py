@@ -56,7 +56,7 @@ class SlotKind(Protocol[A]):
     def key_name(self, slot: str) -> str:
         """The name a slot's key has in the key manager (SPIRE's own, so its key files can be taken over)."""
 
-    def made(self, key: PrivateKey, slot: str, now: datetime) -> AuthorityRecord:
+    async def made(self, key: PrivateKey, slot: str, now: datetime) -> AuthorityRecord:
         """A prepared authority of a fresh key."""
 
     async def publish(self, record: AuthorityRecord) -> None:
@@ -85,7 +85,7 @@ class X509Kind:
         """See `SlotKind`."""
         return f"x509-CA-{slot}"
 
-    def made(self, key: PrivateKey, slot: str, now: datetime) -> AuthorityRecord:
+    async def made(self, key: PrivateKey, slot: str, now: datetime) -> AuthorityRecord:
         """See `SlotKind`."""
         template = ca_template(
             self._store.trust_domain, now, self._settings.ca_ttl, self._settings.subject, new_serial_number()
@@ -120,7 +120,7 @@ class TokenKind:
         """See `SlotKind`."""
         return f"{self._words}-Signer-{slot}"
 
-    def made(self, key: PrivateKey, slot: str, now: datetime) -> AuthorityRecord:
+    async def made(self, key: PrivateKey, slot: str, now: datetime) -> AuthorityRecord:
         """See `SlotKind`."""
         end = now.replace(microsecond=0) + self._lifetime
         return AuthorityRecord(new_key_id(), slot, Status.PREPARED, now, end, public_key_info(key))

@@ -18,6 +18,7 @@ from icp_server.ca.signer import SVIDSigner
 from icp_server.domain.ca_slots import AuthorityRecord
 from icp_server.domain.errors import Unavailable
 from icp_server.domain.svid_template import WORKLOAD_SUBJECT
+from icp_server.domain.upstream_root import signed_by, tainted_roots
 from icp_server.ports import Clock, Store
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class ServerIdentity:
         """Renew the SVID if it is due, read the bundle, and publish if either is new; whether it was.
 
         An SVID is due when half its life is over, or when the authority that signed it is tainted or gone: who drops
-        that authority could reach this server no more.
+        that authority could reach this server no more. Below an upstream authority: when the root above is tainted and
+        another authority signs by now.
 
         Raises:
             Unavailable: there is no active authority, or no bundle.
@@ -64,8 +66,12 @@ class ServerIdentity:
     def _is_due(self, svid: X509SVID, published: PublishedBundle) -> bool:
         if should_renew(svid.not_before, svid.not_after, self._clock()):
             return True
-        if self._signed_by is None or self._signed_by.upstream_chain:
+        if self._signed_by is None:
             return False
+        if self._signed_by.upstream_chain:
+            return self._signed_by != self._signer.authority.record and signed_by(
+                self._signed_by, tainted_roots(published)
+            )
         root = self._signed_by.data
         tainted = X509Bundle(self._store.trust_domain, published.tainted.x509_authorities)
         return tainted.contains_der(root) or not published.bundle.x509_bundle().contains_der(root)

@@ -62,7 +62,7 @@ class Slots(Generic[A]):
         """Make an authority in the slot that is free, and publish it."""
         slot = slot_to_prepare(self._usable_journal())
         key = await asyncio.to_thread(self._keys.generate, self._kind.key_name(slot), self._kind.key_type)
-        record = self._kind.made(key, slot, now)
+        record = await self._kind.made(key, slot, now)
         authority = self._kind.joined(record, key)
         assert authority is not None, "it was made of this key"
         # Published before it is in the journal: whatever the journal can activate, verifiers can know.

@@ -11,6 +11,7 @@ from icp_server.domain.key_settings import KeySettings
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.postgres_settings import PostgresSettings
 from icp_server.domain.svid_template import CASubject
+from icp_server.domain.upstream_settings import UpstreamSettings
 from icp_server.ports import MakeNodeAttestor
 
 DEFAULT_SOCKET_PATH = Path("/tmp/spire-server/private/api.sock")  # noqa: S108  (SPIRE's own default; its folder is checked)
@@ -87,6 +88,8 @@ class Plugins:
     key_manager: KeySettings
     node_attestors: Mapping[str, MakeNodeAttestor] = field(default_factory=dict)
     """What makes each, by name."""
+    upstream: UpstreamSettings | None = None
+    """Who signs our X.509 authorities; None: they are self-signed."""
 
 
 @dataclass(frozen=True, slots=True)

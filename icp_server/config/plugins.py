@@ -14,6 +14,7 @@ from icp_server.config.key_manager import read_key_manager
 from icp_server.config.model import Plugins
 from icp_server.config.schema import PLUGIN_TYPES, PluginType
 from icp_server.config.section import open_section
+from icp_server.config.upstream_authority import read_upstream_authority
 from icp_server.ports import MakeNodeAttestor, ReadNodeAttestor
 
 
@@ -43,6 +44,9 @@ def read_plugins(top: Fields, notes: list[str], node_attestors: Mapping[str, Rea
         data_store=read_data_store(chosen["DataStore"][0].data, notes),
         key_manager=read_key_manager(chosen["KeyManager"][0].name, chosen["KeyManager"][0].data),
         node_attestors=attestors,
+        upstream=next(
+            (read_upstream_authority(found.name, found.data, notes) for found in chosen["UpstreamAuthority"]), None
+        ),
     )
 
 

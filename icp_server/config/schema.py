@@ -185,6 +185,26 @@ KEY_MANAGER_PKCS11: Final = _table(
     timeout=Key(Kind.DURATION),
 )
 
+UPSTREAM_DISK: Final = _table(
+    cert_file_path=Key(Kind.TEXT),
+    key_file_path=Key(Kind.TEXT),
+    bundle_file_path=Key(Kind.TEXT),
+)
+
+UPSTREAM_SPIRE: Final = _table(
+    server_address=Key(Kind.TEXT),
+    server_port=Key(Kind.INTEGER),
+    workload_api_socket=Key(Kind.TEXT),
+    experimental=Key(Kind.BLOCK),
+)
+
+UPSTREAM_SPIRE_EXPERIMENTAL: Final = _table(
+    workload_api_named_pipe_name=Key(
+        Kind.TEXT, not_yet="named pipes are Windows'; please use workload_api_socket", harmless=("",)
+    ),
+    require_pq_kem=Key(Kind.BOOLEAN, not_yet="post-quantum key exchange cannot be required yet", harmless=(False,)),
+)
+
 NO_SETTINGS: Final = _table()
 
 
@@ -211,8 +231,8 @@ PLUGIN_TYPES: Final[Mapping[str, PluginType]] = MappingProxyType(
             most=1,
         ),
         "UpstreamAuthority": PluginType(
-            {},
-            frozenset({"aws_pca", "awssecret", "cert-manager", "disk", "ejbca", "gcp_cas", "spire", "vault"}),
+            {"disk": UPSTREAM_DISK, "spire": UPSTREAM_SPIRE},
+            frozenset({"aws_pca", "awssecret", "cert-manager", "ejbca", "gcp_cas", "vault"}),
             most=1,
         ),
         "Notifier": PluginType({}, frozenset({"gcs_bundle", "k8sbundle"})),

@@ -10,6 +10,7 @@ from typing import Final
 
 from icp_server.domain.ca_slots import AuthorityRecord, CAJournal, Status
 from icp_server.domain.errors import Internal, InvalidArgument, ServiceError, Unavailable
+from icp_server.domain.upstream_root import upstream_root_id
 
 
 class AuthorityKind(enum.Enum):
@@ -106,6 +107,28 @@ class LocalAuthorities:
         """
         if problem := self._revocation_problem(kind, authority_id, published):
             raise InvalidArgument(f"invalid authority ID: {problem}")
+
+    def check_upstream(self, subject_key_id: str) -> None:
+        """Return if the upstream authority of this key identifier may be tainted or revoked.
+
+        It may if it stands above the old local authority, and not above the active one.
+
+        Raises:
+            InvalidArgument: it may not.
+        """
+        if problem := self._upstream_problem(subject_key_id):
+            raise InvalidArgument(f"provided subject key id is not valid: {problem}")
+
+    def _upstream_problem(self, subject_key_id: str) -> str:
+        if not subject_key_id:
+            return "no subject key ID provided"
+        if subject_key_id == upstream_root_id(self.active):
+            return "unable to use upstream authority singing current authority"  # upstream's own spelling
+        if self.next is None or subject_key_id != upstream_root_id(self.next):
+            return "upstream authority didn't sign the old local authority"
+        if self.next.status is Status.PREPARED:
+            return "only upstream authorities signing an old authority can be used"
+        return ""
 
     def _revocation_problem(self, kind: AuthorityKind, authority_id: str, published: frozenset[str]) -> str:
         if not authority_id:

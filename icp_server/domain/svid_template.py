@@ -177,6 +177,18 @@ def downstream_ca_template(
     )
 
 
+def upstream_ca_subject(subject: CASubject) -> x509.Name:
+    """What a server asks its upstream authority to be called: as `ca_template`, without a serial number of its own."""
+    if not subject:
+        return x509.Name(
+            [
+                x509.NameAttribute(NameOID.COUNTRY_NAME, COUNTRY),
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, CA_ORGANIZATION),
+            ]
+        )
+    return _ca_subject(subject, 0)
+
+
 def _ca_subject(subject: CASubject, serial_number: int) -> x509.Name:
     if not subject:
         return x509.Name(

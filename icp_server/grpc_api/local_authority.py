@@ -62,12 +62,18 @@ class LocalAuthorityAPI(localauthority_grpc.LocalAuthorityBase):
         await self._revoke(stream, AuthorityKind.X509, localauthority_pb2.RevokeX509AuthorityResponse)
 
     async def TaintX509UpstreamAuthority(self, stream: _Stream) -> None:  # noqa: N802
-        """Refuse: this server's X.509 authorities are self-signed."""
-        await self._upstream(stream)
+        """Mark what stands above the old X.509 authority as tainted."""
+        done = await self._authorities.taint_upstream(await _subject_key_id(stream))
+        await stream.send_message(
+            localauthority_pb2.TaintX509UpstreamAuthorityResponse(upstream_authority_subject_key_id=done)
+        )
 
     async def RevokeX509UpstreamAuthority(self, stream: _Stream) -> None:  # noqa: N802
-        """Refuse: this server's X.509 authorities are self-signed."""
-        await self._upstream(stream)
+        """Take what stands above the old X.509 authority out of the bundle."""
+        done = await self._authorities.revoke_upstream(await _subject_key_id(stream))
+        await stream.send_message(
+            localauthority_pb2.RevokeX509UpstreamAuthorityResponse(upstream_authority_subject_key_id=done)
+        )
 
     async def GetWITAuthorityState(self, stream: _Stream) -> None:  # noqa: N802
         """Send the WIT authorities."""
@@ -113,11 +119,6 @@ class LocalAuthorityAPI(localauthority_grpc.LocalAuthorityBase):
         state = await self._authorities.revoke(kind, await _authority_id(stream))
         await stream.send_message(reply(revoked_authority=_state(state)))
 
-    async def _upstream(self, stream: _Stream) -> None:
-        message = await request_of(stream)
-        current_request().note(subject_key_id=message.subject_key_id)
-        self._authorities.upstream()
-
 
 async def _authority_id(stream: _Stream) -> str:
     message = await request_of(stream)
@@ -126,6 +127,15 @@ async def _authority_id(stream: _Stream) -> str:
     return authority_id
 
 
+async def _subject_key_id(stream: _Stream) -> str:
+    message = await request_of(stream)
+    subject_key_id = str(message.subject_key_id)
+    current_request().note(subject_key_id=subject_key_id)
+    return subject_key_id
+
+
 def _state(state: AuthorityState) -> localauthority_pb2.AuthorityState:
     expires_at = int(state.expires_at.timestamp()) if state.expires_at else 0
-    return localauthority_pb2.AuthorityState(authority_id=state.authority_id, expires_at=expires_at)
+    return localauthority_pb2.AuthorityState(
+        authority_id=state.authority_id, expires_at=expires_at, upstream_authority_subject_key_id=state.upstream_id
+    )

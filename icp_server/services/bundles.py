@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from authsec_sdk.errors import SpiffeError
 from authsec_sdk.jose.jws import MAX_KEY_ID
 from authsec_sdk.spiffe import TrustBundle, TrustDomain
 from authsec_sdk.spire.tainted import PublishedBundle
 from icp_server.domain.authorities import AuthorityKind
 from icp_server.domain.confirmation import read_public_key
-from icp_server.domain.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Unimplemented
+from icp_server.domain.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Unavailable, Unimplemented
 from icp_server.domain.federation import BundleFields, DeleteMode
 from icp_server.domain.results import Page, PageRequest
 from icp_server.ports import Store
@@ -33,6 +35,10 @@ class TokenAuthority:
     expires_at: int
 
 
+PublishUpstream: TypeAlias = Callable[[AuthorityKind, str, bytes, int], Awaitable[PublishedBundle | None]]
+"""Publishes a token authority with the server above: its kind, key ID, key (DER) and end in Unix seconds."""
+
+
 class BundleService:
     """The Bundle API's use cases over one trust domain.
 
@@ -45,7 +51,9 @@ class BundleService:
         profiles: TokenProfiles = DEFAULT_PROFILES,
         *,
         own_changed: Callable[[], Awaitable[None]] = _nobody,
+        publish_upstream: PublishUpstream | None = None,
     ) -> None:
+        self._publish_upstream = publish_upstream
         self._store = store
         self._profiles = profiles
         self._own_changed = own_changed
@@ -85,6 +93,7 @@ class BundleService:
             Unimplemented: WIT authorities are not switched on.
             InvalidArgument: it has no key ID, is no key for signatures, ended before it began, or its key ID stands
                 for another authority.
+            Unavailable: this server stands below another, which cannot be told of it now.
         """
         self.require(kind)
         wrong = f"invalid {kind.words} authority"
@@ -95,8 +104,21 @@ class BundleService:
             raise InvalidArgument(f"{wrong}: the key ID has more than {MAX_KEY_ID} characters")
         if key.expires_at < 0:
             raise InvalidArgument(f"{wrong}: it ended before 1970")
+        await self._tell_upstream(kind, key)
         await self._store.authorities.append_key(kind, key.key_id, key.public_key, key.expires_at)
         return await self.published()
+
+    async def _tell_upstream(self, kind: AuthorityKind, key: TokenAuthority) -> None:
+        """What a server below ours signs must verify above us as well, so it goes all the way up before it counts."""
+        if self._publish_upstream is None:
+            return
+        try:
+            published = await self._publish_upstream(kind, key.key_id, key.public_key, key.expires_at)
+        except SpiffeError as error:
+            logger.warning("Could not publish upstream kind=%s key_id=%s error=%s", kind.words, key.key_id, error)
+            raise Unavailable(f"failed to publish the {kind.words} authority upstream") from error
+        if published is not None:
+            await self._store.bundles.append(published)
 
     async def append(self, authorities: PublishedBundle) -> PublishedBundle:
         """Add authorities to the own bundle; what it is then. Known ones change nothing.

@@ -10,6 +10,7 @@ from authsec_sdk.errors import SpiffeError
 from icp_server.domain.authorities import AuthorityKind, LocalAuthorities, failed
 from icp_server.domain.ca_slots import AuthorityRecord, Status
 from icp_server.domain.errors import FailedPrecondition, Internal, ServiceError, Unimplemented
+from icp_server.domain.upstream_root import certificate_key_id, root_key_id, upstream_root_id
 from icp_server.ports import AuthorityControl, Store
 from icp_server.services.tokens import DEFAULT_PROFILES, TokenProfiles
 
@@ -22,11 +23,13 @@ class AuthorityState:
 
     authority_id: str
     expires_at: datetime | None = None
+    upstream_id: str = ""
+    """The key identifier of the root above it; empty for one that is self-signed, or signs tokens."""
 
     @classmethod
     def of(cls, record: AuthorityRecord) -> AuthorityState:
         """The state of an authority of the journal."""
-        return cls(record.authority_id, record.not_after)
+        return cls(record.authority_id, record.not_after, upstream_root_id(record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,15 @@ class AuthorityStates:
 class LocalAuthorityService:
     """The LocalAuthority API's use cases. A kind that is switched off answers UNIMPLEMENTED."""
 
-    def __init__(self, store: Store, control: AuthorityControl, profiles: TokenProfiles = DEFAULT_PROFILES) -> None:
+    def __init__(
+        self,
+        store: Store,
+        control: AuthorityControl,
+        profiles: TokenProfiles = DEFAULT_PROFILES,
+        *,
+        has_upstream: bool = False,
+    ) -> None:
+        self._has_upstream = has_upstream
         self._store = store
         self._control = control
         self._profiles = profiles
@@ -96,9 +107,11 @@ class LocalAuthorityService:
 
         Raises:
             Unimplemented, Unavailable: as for `states`.
+            FailedPrecondition: an upstream authority signed it, which alone can be tainted.
             InvalidArgument: it is not the old one.
             Internal: the bundle does not have it, or it is tainted already.
         """
+        self._check_self_signed(kind, "tainted")
         record = self._authorities(kind).taintable(authority_id)
         try:
             await self._store.authorities.taint(kind, authority_id)
@@ -112,9 +125,11 @@ class LocalAuthorityService:
 
         Raises:
             Unimplemented, Unavailable: as for `states`.
+            FailedPrecondition: an upstream authority signed it, which alone can be revoked.
             InvalidArgument: it is in use, or unknown.
             Internal: the bundle does not have it, or it is not tainted.
         """
+        self._check_self_signed(kind, "revoked")
         self._authorities(kind).check_revocation(kind, authority_id, await self._published_keys(kind))
         try:
             await self._store.authorities.revoke(kind, authority_id)
@@ -123,13 +138,51 @@ class LocalAuthorityService:
         await self._bundle_changed()
         return AuthorityState(authority_id)
 
-    def upstream(self) -> None:
-        """Taint or revoke what stands above our X.509 authorities.
+    async def taint_upstream(self, subject_key_id: str) -> str:
+        """Mark the upstream authority above our old one as tainted; its key identifier.
 
         Raises:
-            FailedPrecondition: they are self-signed.
+            FailedPrecondition: our X.509 authorities are self-signed.
+            Unavailable: there is no active one yet.
+            InvalidArgument: it does not stand above the old authority, or above the active one too.
+            Internal: the bundle does not have it, or it is tainted already.
         """
-        raise FailedPrecondition("upstream authority is not configured")
+        root = await self._upstream_root(subject_key_id)
+        try:
+            await self._store.authorities.taint(AuthorityKind.X509, root)
+        except Internal as error:
+            raise Internal(f"failed to taint upstream authority: {error.message}") from error
+        await self._bundle_changed()
+        return subject_key_id
+
+    async def revoke_upstream(self, subject_key_id: str) -> str:
+        """Take a tainted upstream authority out of the bundle; its key identifier.
+
+        Raises:
+            FailedPrecondition, Unavailable, InvalidArgument: as for `taint_upstream`.
+            Internal: the bundle does not have it, or it is not tainted.
+        """
+        root = await self._upstream_root(subject_key_id)
+        try:
+            await self._store.authorities.revoke(AuthorityKind.X509, root)
+        except Internal as error:
+            raise Internal(f"failed to revoke X.509 upstream authority: {error.message}") from error
+        await self._bundle_changed()
+        return subject_key_id
+
+    async def _upstream_root(self, subject_key_id: str) -> str:
+        """The identifier that the store has for an upstream authority which may be tainted or revoked."""
+        if not self._has_upstream:
+            raise FailedPrecondition("upstream authority is not configured")
+        self._control.local_authorities(AuthorityKind.X509).check_upstream(subject_key_id)
+        bundle = await self._store.bundles.get(self._store.trust_domain)
+        roots = bundle.x509_authorities if bundle else ()
+        found = (certificate_key_id(root) for root in roots if root_key_id(root) == subject_key_id)
+        return next(found, subject_key_id)
+
+    def _check_self_signed(self, kind: AuthorityKind, verb: str) -> None:
+        if kind is AuthorityKind.X509 and self._has_upstream:
+            raise FailedPrecondition(f"local authority can't be {verb} if there is an upstream authority")
 
     def _authorities(self, kind: AuthorityKind) -> LocalAuthorities:
         if kind is AuthorityKind.JWT:

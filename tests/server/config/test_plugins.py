@@ -8,6 +8,7 @@ import pytest
 from authsec_sdk.errors import ConfigurationError
 from icp_server.config import ServerConfig
 from icp_server.domain.key_settings import DiskKeys, MemoryKeys, SecretPlace, SecretSource, TokenKeys
+from icp_server.domain.upstream_settings import DiskUpstream, SpireUpstream
 
 Read = Callable[..., ServerConfig]
 
@@ -21,6 +22,10 @@ _TOKEN = 'module_path = "m" token_label = "t"\n'
 
 def _keys(name: str, data: str) -> str:
     return SQL + f'KeyManager "{name}" {{ plugin_data {{ {data} }} }}'
+
+
+def _upstream(name: str, data: str) -> str:
+    return SQL + MEMORY + f'UpstreamAuthority "{name}" {{ plugin_data {{ {data} }} }}'
 
 
 def _sql(connection: str, more: str = "") -> str:
@@ -43,7 +48,21 @@ def _sql(connection: str, more: str = "") -> str:
             'KeyManager "aws_kms" is not supported yet (supported: disk, memory, pkcs11)',
         ),
         (SQL + MEMORY + 'NodeAttestor "aws_iid" {}', "is not supported yet (supported: "),
-        (SQL + MEMORY + 'UpstreamAuthority "disk" {}', 'UpstreamAuthority "disk" is not supported yet'),
+        (SQL + MEMORY + 'UpstreamAuthority "vault" {}', 'UpstreamAuthority "vault" is not supported yet'),
+        (_upstream("disk", 'key_file_path = "k"'), "cert_file_path in"),
+        (_upstream("disk", 'cert_file_path = "c"'), "key_file_path in"),
+        (_upstream("disk", 'cert_file_path = "c" key_file_path = "k" ttl = "1h"'), "unknown key 'ttl'"),
+        (_upstream("spire", 'server_port = 1 workload_api_socket = "s"'), "server_address in"),
+        (_upstream("spire", 'server_address = "a" workload_api_socket = "s"'), "server_port in"),
+        (_upstream("spire", 'server_address = "a" server_port = 0 workload_api_socket = "s"'), "server_port"),
+        (_upstream("spire", 'server_address = "a" server_port = 1'), "workload_api_socket in"),
+        (
+            _upstream(
+                "spire",
+                'server_address = "a" server_port = 1 workload_api_socket = "s" experimental { require_pq_kem = true }',
+            ),
+            "post-quantum",
+        ),
         (SQL + MEMORY + 'Notifier "k8sbundle" {}', "is not supported yet"),
         (SQL + MEMORY + 'NodeAtestor "join_token" {}', "did you mean 'NodeAttestor'?"),
         (SQL + 'KeyManager "memory" { plugin_data { zot = 1 } }', "unknown key 'zot'"),
@@ -148,3 +167,13 @@ def test_keys_in_a_token(read: Read) -> None:
 def test_a_sealed_key_file(read: Read) -> None:
     found = read(plugins=_keys("disk", 'keys_path = "k" seal_credential = "keys"')).plugins.key_manager
     assert found == DiskKeys(Path("k"), SecretSource(SecretPlace.CREDENTIAL, "keys"))
+
+
+def test_upstream_authorities(read: Read) -> None:
+    assert read().plugins.upstream is None
+    disk = 'cert_file_path = "c" key_file_path = "k" bundle_file_path = "b"'
+    assert read(plugins=_upstream("disk", disk)).plugins.upstream == DiskUpstream(Path("c"), Path("k"), Path("b"))
+    spire = (
+        'server_address = "a" server_port = "8081" workload_api_socket = "/s" experimental { require_pq_kem = false }'
+    )
+    assert read(plugins=_upstream("spire", spire)).plugins.upstream == SpireUpstream("a", 8081, Path("/s"))
