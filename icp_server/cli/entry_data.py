@@ -26,8 +26,8 @@ def read_entries(path: str) -> list[types_pb2.Entry]:
         CommandError: the file is no such JSON; says in which entry and at which key.
         OSError: it cannot be read.
     """
-    document = _document(path)
-    entries = _known(document, {"entries": _list}, path).get("entries", [])
+    document = read_json(path)
+    entries = object_of(document, {"entries": _list}, path).get("entries", [])
     return [_entry(entry, f"{path}: entry {number}") for number, entry in enumerate(entries, start=1)]
 
 
@@ -38,11 +38,17 @@ def read_ids(path: str) -> list[str]:
         CommandError: the file is no such JSON.
         OSError: it cannot be read.
     """
-    ids = _known(_document(path), {"ids": _texts}, path).get("ids", [])
+    ids = object_of(read_json(path), {"ids": _texts}, path).get("ids", [])
     return list(ids)
 
 
-def _document(path: str) -> Any:
+def read_json(path: str) -> Any:
+    """Read a file of JSON, or standard input if `-` is named.
+
+    Raises:
+        CommandError: it is larger than any that is meant, or not JSON.
+        OSError: it cannot be read.
+    """
     if path == STDIN:
         data = sys.stdin.buffer.read(_MAXIMUM_SIZE + 1)
     else:
@@ -57,9 +63,9 @@ def _document(path: str) -> Any:
 
 
 def _entry(value: Any, where: str) -> types_pb2.Entry:
-    fields = _known(value, _ENTRY, where)
+    fields = object_of(value, _ENTRY, where)
     selectors = [_selector(selector, where) for selector in fields.get("selectors", [])]
-    attributes = _known(fields.get("additional_attributes", {}), _ATTRIBUTES, f"{where}: additional_attributes")
+    attributes = object_of(fields.get("additional_attributes", {}), _ATTRIBUTES, f"{where}: additional_attributes")
     try:
         entry = types_pb2.Entry(
             id=fields.get("entry_id", ""),
@@ -93,11 +99,11 @@ def _id(fields: Mapping[str, Any], key: str) -> types_pb2.SPIFFEID:
 
 
 def _selector(value: Any, where: str) -> types_pb2.Selector:
-    known = _known(value, {"type": _text, "value": _text}, f"{where}: selectors")
+    known = object_of(value, {"type": text_of, "value": text_of}, f"{where}: selectors")
     return types_pb2.Selector(type=known.get("type", ""), value=known.get("value", ""))
 
 
-def _known(value: Any, checks: Mapping[str, Callable[[Any], bool]], where: str) -> dict[str, Any]:
+def object_of(value: Any, checks: Mapping[str, Callable[[Any], bool]], where: str) -> dict[str, Any]:
     """Check an object's keys (in any case, as Go reads them) and the types of their values; null is as good as absent.
 
     SPIRE drops keys it does not know; a misspelt `federates_with` would then be an entry without it, so they are
@@ -126,7 +132,8 @@ def _name(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _text(value: Any) -> bool:
+def text_of(value: Any) -> bool:
+    """Whether a value is a string; a check for `object_of`."""
     return isinstance(value, str)
 
 
@@ -152,11 +159,11 @@ def _object(value: Any) -> bool:
 
 _ENTRY: Mapping[str, Callable[[Any], bool]] = {
     "selectors": _list,
-    "parent_id": _text,
-    "spiffe_id": _text,
+    "parent_id": text_of,
+    "spiffe_id": text_of,
     "x509_svid_ttl": _number,
     "federates_with": _texts,
-    "entry_id": _text,
+    "entry_id": text_of,
     "admin": _flag,
     "downstream": _flag,
     "entryExpiry": _number,
@@ -164,7 +171,7 @@ _ENTRY: Mapping[str, Callable[[Any], bool]] = {
     "revision_number": _number,
     "store_svid": _flag,
     "jwt_svid_ttl": _number,
-    "hint": _text,
+    "hint": text_of,
     "created_at": _number,
     "additional_attributes": _object,
 }
