@@ -19,6 +19,7 @@ from authsec_sdk.tls import mtls_server_context, tls_server_context
 from icp_common.folders import make_private_folder
 from icp_common.telemetry import Telemetry
 from icp_server.audit.trail import AuditTrail
+from icp_server.ca.composer import Composers
 from icp_server.ca.keys import KeyManager
 from icp_server.ca.keys_registry import open_key_manager
 from icp_server.ca.kinds import CASettings, SlotKind, slot_kinds
@@ -211,11 +212,12 @@ class ICPServer:
 
     def _signers(self) -> _Signers:
         config, lifetimes = self._config, self._config.lifetimes
-        x509 = SVIDSigner(config.trust_domain, Lifetimes(lifetimes.x509_svid, lifetimes.agent), self._clock)
+        composers = Composers(config.plugins.composers)
+        x509 = SVIDSigner(config.trust_domain, Lifetimes(lifetimes.x509_svid, lifetimes.agent), self._clock, composers)
         settings = TokenSettings(
             jwt_svid_ttl=lifetimes.jwt_svid, jwt_issuer=config.tokens.jwt_issuer, wit_issuer=config.tokens.wit_issuer
         )
-        return _Signers(x509, SVIDTokenSigner(config.trust_domain, settings, self._clock))
+        return _Signers(x509, SVIDTokenSigner(config.trust_domain, settings, self._clock, composers))
 
     async def _start_authority(self, store: SQLStore, signers: _Signers) -> ServerIdentity:
         config = self._config

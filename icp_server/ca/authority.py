@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from authsec_sdk.jose.jwk import JWTPublicKey
 from icp_server.ca.keys import PrivateKey, public_key_info, scheme_of, signing_with
+from icp_server.ca.keys_remote import is_remote
 from icp_server.ca.leaf_encoder import LeafEncoder
 from icp_server.domain.ca_slots import AuthorityRecord
 from icp_server.domain.svid_template import CATemplate
@@ -25,6 +26,8 @@ class SigningAuthority:
     """A signature with the authority's key, as certificates carry it."""
     sign_certificate: Callable[[x509.CertificateBuilder], x509.Certificate] = field(repr=False)
     """For the few certificates that are no leaves."""
+    remote: bool = False
+    """Whether signing may wait for another machine, so that no event loop should."""
 
     @classmethod
     def of(cls, record: AuthorityRecord, key: PrivateKey | None) -> SigningAuthority | None:
@@ -37,7 +40,8 @@ class SigningAuthority:
             return None
         scheme = scheme_of(key)
         encoder = LeafEncoder(certificate.subject, bytes.fromhex(record.authority_id), scheme.algorithm)
-        return cls(record, encoder, signing_with(key, scheme), lambda builder: _signed(builder, key))
+        sign = signing_with(key, scheme)
+        return cls(record, encoder, sign, lambda builder: _signed(builder, key), is_remote(key))
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an authority holds a private key and is not pickled")
@@ -83,7 +87,7 @@ def _ca_builder(
         decipher_only=False,
     )
     uri = x509.UniformResourceIdentifier(str(template.trust_domain.id))
-    return (
+    builder = (
         x509.CertificateBuilder()
         .serial_number(template.serial_number)
         .subject_name(template.subject)
@@ -95,6 +99,9 @@ def _ca_builder(
         .add_extension(key_id, critical=False)
         .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
     )
+    for more in template.extensions:
+        builder = builder.add_extension(more.value, critical=more.critical)
+    return builder
 
 
 def _signed(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.Certificate:

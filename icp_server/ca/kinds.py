@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -79,6 +80,7 @@ class X509Kind:
         self._store = store
         self._settings = settings
         self.key_type = settings.key_type
+        self._signer = signer
         self.activate: Callable[[SigningAuthority], None] = signer.activate
 
     def key_name(self, slot: str) -> str:
@@ -90,7 +92,8 @@ class X509Kind:
         template = ca_template(
             self._store.trust_domain, now, self._settings.ca_ttl, self._settings.subject, new_serial_number()
         )
-        certificate, authority_id = self_signed(template, key)
+        template = self._signer.composed_ca(template)
+        certificate, authority_id = await asyncio.to_thread(self_signed, template, key)
         return AuthorityRecord(authority_id, slot, Status.PREPARED, now, template.not_after, certificate)
 
     async def publish(self, record: AuthorityRecord) -> None:

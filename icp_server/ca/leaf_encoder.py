@@ -58,6 +58,8 @@ class LeafEncoder:
             + self._authority_key_id
             + _extension(_SUBJECT_ALT_NAME, der.sequence(*names))
         )
+        for more in template.extensions:
+            extensions += _extension(_object_identifier(more.oid), more.value.public_bytes(), critical=more.critical)
         return der.sequence(
             _VERSION_3,
             der.integer(template.serial_number),
@@ -71,6 +73,20 @@ class LeafEncoder:
     def certificate(self, to_be_signed: bytes, signature: bytes) -> bytes:
         """The certificate of the signed bytes."""
         return der.sequence(to_be_signed, self._algorithm, der.bit_string(signature))
+
+
+@functools.lru_cache(maxsize=256)
+def _object_identifier(oid: x509.ObjectIdentifier) -> bytes:
+    first, second, *others = map(int, oid.dotted_string.split("."))
+    return der.tlv(der.OID, b"".join(map(_base_128, (first * 40 + second, *others))))
+
+
+def _base_128(number: int) -> bytes:
+    """Seven bits a byte, the highest first, all but the last marked (X.690 section 8.19.2)."""
+    digits = [number & 0x7F]
+    while number := number >> 7:
+        digits.append(0x80 | number & 0x7F)
+    return bytes(reversed(digits))
 
 
 @functools.lru_cache(maxsize=256)

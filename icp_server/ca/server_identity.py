@@ -52,7 +52,7 @@ class ServerIdentity:
                 raise Unavailable("the trust domain has no bundle yet")
             svid = self._svid
             if svid is None or self._is_due(svid, published):
-                svid = self._issue()
+                svid = await asyncio.to_thread(self._issue)  # the authority's key may be elsewhere
                 logger.info(
                     "Server SVID rotated serial_number=%s expires_at=%s", svid.leaf.serial_number, svid.not_after
                 )

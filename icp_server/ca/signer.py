@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import cast
+from typing import ParamSpec, TypeVar, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -14,11 +14,14 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from authsec_sdk.jose.jwk import JWTPublicKey
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from icp_server.ca.authority import SigningAuthority, subordinate
+from icp_server.ca.composer import NO_COMPOSERS, Composers
 from icp_server.ca.csr import ProvenKey, prove, read_mint_request
+from icp_server.domain.composer import CAAttributes, X509Attributes
 from icp_server.domain.errors import Internal, InvalidArgument, ServiceError, Unavailable
 from icp_server.domain.issued import IssuedSVID, LeafRequest
 from icp_server.domain.results import ItemResult
 from icp_server.domain.svid_template import (
+    CATemplate,
     LeafTemplate,
     check_agent_id,
     check_server_id,
@@ -30,6 +33,9 @@ from icp_server.domain.svid_template import (
     new_serial_number,
 )
 from icp_server.ports import Clock
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _INLINE = 8
 """A batch up to this size is signed where it is asked for (about a millisecond); a larger one in a thread, so that the
@@ -48,7 +54,10 @@ class Lifetimes:
 class SVIDSigner:
     """Implements the `X509Signer` port. Not ready until an authority was activated."""
 
-    def __init__(self, trust_domain: TrustDomain, lifetimes: Lifetimes, clock: Clock) -> None:
+    def __init__(
+        self, trust_domain: TrustDomain, lifetimes: Lifetimes, clock: Clock, composers: Composers = NO_COMPOSERS
+    ) -> None:
+        self.composers = composers
         self._trust_domain = trust_domain
         self._workload_ttl = lifetimes.x509_svid
         self._agent_ttl = lifetimes.agent or lifetimes.x509_svid
@@ -81,7 +90,7 @@ class SVIDSigner:
     async def sign(self, requests: Sequence[LeafRequest]) -> list[ItemResult[IssuedSVID]]:
         """Sign workloads' leaves, in order; an item's error is its own."""
         if len(requests) <= _INLINE:
-            return self._sign_all(requests)
+            return await self._run(self._sign_all, requests)
         return await asyncio.to_thread(self._sign_all, requests)
 
     async def sign_agent(self, csr: bytes, agent_id: SpiffeID) -> IssuedSVID:
@@ -93,7 +102,8 @@ class SVIDSigner:
             Unavailable: there is no active authority, or it has expired.
         """
         check_agent_id(agent_id, self._trust_domain)
-        return self._issue(prove(csr), agent_id, self._agent_ttl, self._clock())
+        key = prove(csr)
+        return await self._run(lambda: self._issue(key, agent_id, self._agent_ttl, self._clock(), role="agent_svid"))
 
     async def mint(self, csr: bytes, ttl: int) -> IssuedSVID:
         """Sign what the CSR names.
@@ -107,13 +117,15 @@ class SVIDSigner:
             check_workload_id(request.spiffe_id, self._trust_domain)
         except Internal as error:
             raise InvalidArgument(f"CSR URI SAN is invalid: {error.message}") from error
-        return self._issue(
-            request.key,
-            request.spiffe_id,
-            self._ttl(ttl),
-            self._clock(),
-            dns_names=request.dns_names,
-            subject=minted_subject(request.subject, request.dns_names),
+        return await self._run(
+            lambda: self._issue(
+                request.key,
+                request.spiffe_id,
+                self._ttl(ttl),
+                self._clock(),
+                dns_names=request.dns_names,
+                subject=minted_subject(request.subject, request.dns_names),
+            )
         )
 
     async def sign_downstream(self, csr: bytes, ttl: int) -> tuple[tuple[bytes, ...], int]:
@@ -131,7 +143,9 @@ class SVIDSigner:
         validity = leaf_validity(now, wanted, record.not_after)
         issuer = x509.load_der_x509_certificate(record.data).subject
         template = downstream_ca_template(self._trust_domain, validity, issuer, 1 + len(record.upstream_chain))
-        certificate = subordinate(template, cast("JWTPublicKey", load_der_public_key(key.public_key_info)), authority)
+        template = self.composed_ca(template)
+        public_key = cast("JWTPublicKey", load_der_public_key(key.public_key_info))
+        certificate = await self._run(subordinate, template, public_key, authority)
         return (certificate, *record.upstream_chain), int(template.not_after.timestamp())
 
     def sign_server(self, csr: bytes, server_id: SpiffeID) -> IssuedSVID:
@@ -142,7 +156,25 @@ class SVIDSigner:
             Unavailable: there is no active authority, or it has expired.
         """
         check_server_id(server_id, self._trust_domain)
-        return self._issue(prove(csr), server_id, self._workload_ttl, self._clock())
+        return self._issue(prove(csr), server_id, self._workload_ttl, self._clock(), role="server_svid")
+
+    def composed_ca(self, template: CATemplate) -> CATemplate:
+        """A CA certificate's template as the credential composers want it.
+
+        Raises:
+            Internal: one of them failed, or went beyond its bounds.
+        """
+        if not self.composers:
+            return template
+        attributes = CAAttributes(template.subject, template.not_after, template.extensions)
+        composed = self.composers.server_ca(attributes, template.not_before)
+        return replace(template, subject=composed.subject, not_after=composed.not_after, extensions=composed.extensions)
+
+    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Sign here where that takes less than a millisecond; where the key is elsewhere, in a thread."""
+        if self._authority is not None and self._authority.remote:
+            return await asyncio.to_thread(work, *args, **kwargs)
+        return work(*args, **kwargs)
 
     def _sign_all(self, requests: Sequence[LeafRequest]) -> list[ItemResult[IssuedSVID]]:
         now = self._clock()
@@ -174,18 +206,35 @@ class SVIDSigner:
         dns_names: tuple[str, ...] = (),
         subject: x509.Name | None = None,
         hint: str = "",
+        role: str = "workload_svid",
     ) -> IssuedSVID:
-        """The one place a leaf is made. The caller has checked that the ID may be signed."""
+        """The one place a leaf is made. The caller has checked that the ID may be signed.
+
+        `role` is what credential composers are asked for.
+        """
         authority = self.authority
         not_before, not_after = leaf_validity(now, ttl, authority.record.not_after)
         serial_number = new_serial_number()
         template = LeafTemplate(
             serial_number, subject or leaf_subject(dns_names), spiffe_id, dns_names, not_before, not_after
         )
+        if self.composers:
+            template = self._composed(template, role)
         to_be_signed = authority.encoder.to_be_signed(template, key.public_key_info, key.subject_key_id)
         leaf = authority.encoder.certificate(to_be_signed, authority.sign(to_be_signed))
         chain = (leaf, *authority.record.upstream_chain)
-        return IssuedSVID(spiffe_id, chain, int(not_after.timestamp()), str(serial_number), hint)
+        return IssuedSVID(spiffe_id, chain, int(template.not_after.timestamp()), str(serial_number), hint)
+
+    def _composed(self, template: LeafTemplate, role: str) -> LeafTemplate:
+        attributes = X509Attributes(template.subject, template.dns_names, template.not_after)
+        made = self.composers.x509_svid(role, template.spiffe_id, attributes, template.not_before)
+        return replace(
+            template,
+            subject=made.subject,
+            dns_names=made.dns_names,
+            not_after=made.not_after,
+            extensions=made.extensions,
+        )
 
     def _ttl(self, seconds: int) -> timedelta:
         return timedelta(seconds=seconds) if seconds > 0 else self._workload_ttl

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from authsec_sdk.jose.jwk import JWTPublicKey
 from authsec_sdk.jose.keys import SignatureAlgorithm
 from icp_server.ca.keys import PrivateKey, public_key_info, scheme_of, signing_with
+from icp_server.ca.keys_remote import is_remote
 from icp_server.domain.ca_slots import AuthorityRecord
 
 _KEY_ID_LENGTH = 32
@@ -32,6 +33,8 @@ class TokenKey:
     algorithm: SignatureAlgorithm
     public_key: JWTPublicKey = field(repr=False)
     _sign: Callable[[bytes], bytes] = field(repr=False)
+    remote: bool = False
+    """Whether signing may wait for another machine, so that no event loop should."""
 
     @classmethod
     def of(cls, record: AuthorityRecord, key: PrivateKey | None) -> TokenKey | None:
@@ -41,10 +44,10 @@ class TokenKey:
         scheme = scheme_of(key)
         sign = signing_with(key, scheme)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            return cls(record, "RS256", key.public_key(), sign)
+            return cls(record, "RS256", key.public_key(), sign, is_remote(key))
         size = (key.curve.key_size + 7) // 8
         algorithm: SignatureAlgorithm = "ES384" if isinstance(key.curve, ec.SECP384R1) else "ES256"
-        return cls(record, algorithm, key.public_key(), lambda data: _of_full_size(sign(data), size))
+        return cls(record, algorithm, key.public_key(), lambda data: _of_full_size(sign(data), size), is_remote(key))
 
     @property
     def key_id(self) -> str:

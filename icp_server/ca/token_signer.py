@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +10,7 @@ from datetime import timedelta
 from authsec_sdk.jose.jws import format_jws
 from authsec_sdk.spiffe import TrustDomain
 from authsec_sdk.spire.svids import IssuedToken
+from icp_server.ca.composer import NO_COMPOSERS, Composers
 from icp_server.ca.token_key import TokenKey
 from icp_server.domain.errors import Unavailable
 from icp_server.domain.svid_template import check_workload_id
@@ -54,7 +56,10 @@ class ActiveTokenKey:
 class SVIDTokenSigner:
     """Implements the `TokenSigner` port. Not ready until the rotator activated its authorities."""
 
-    def __init__(self, trust_domain: TrustDomain, settings: TokenSettings, clock: Clock) -> None:
+    def __init__(
+        self, trust_domain: TrustDomain, settings: TokenSettings, clock: Clock, composers: Composers = NO_COMPOSERS
+    ) -> None:
+        self._composers = composers
         self._trust_domain = trust_domain
         self._settings = settings
         self._clock = clock
@@ -73,7 +78,11 @@ class SVIDTokenSigner:
         ttl = timedelta(seconds=request.ttl) if request.ttl > 0 else self._settings.jwt_svid_ttl
         times = token_times(self._clock(), ttl, key.record.not_after, self.jwt.words)
         claims = jwt_claims(request, times, self._settings.jwt_issuer, lambda: secrets.token_urlsafe(_TOKEN_ID_BYTES))
-        return IssuedToken(request.spiffe_id, format_jws(claims, "JWT", key), times.issued_at, times.expires_at)
+        expires_at = times.expires_at
+        if self._composers:
+            claims = self._composers.workload_jwt_svid(request.spiffe_id, claims)
+            expires_at = int(str(claims["exp"]))
+        return IssuedToken(request.spiffe_id, await _signed(claims, "JWT", key), times.issued_at, expires_at)
 
     async def sign_wit(self, request: WITRequest) -> IssuedToken:
         """Sign a WIT-SVID: header `alg`, `kid`, `typ` wit+jwt.
@@ -87,4 +96,11 @@ class SVIDTokenSigner:
         ttl = timedelta(seconds=request.ttl) if request.ttl > 0 else self._settings.wit_svid_ttl
         times = token_times(self._clock(), ttl, key.record.not_after, self.wit.words)
         claims = wit_claims(request, times, self._settings.wit_issuer)
-        return IssuedToken(request.spiffe_id, format_jws(claims, "wit+jwt", key), times.issued_at, times.expires_at)
+        return IssuedToken(request.spiffe_id, await _signed(claims, "wit+jwt", key), times.issued_at, times.expires_at)
+
+
+async def _signed(claims: dict[str, object], kind: str, key: TokenKey) -> str:
+    """Sign here where that takes less than a millisecond; where the key is elsewhere, in a thread."""
+    if key.remote:
+        return await asyncio.to_thread(format_jws, claims, kind, key)
+    return format_jws(claims, kind, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +22,7 @@ from icp_server.ca.upstream_chain import check_chain, subject_key_id, to_der
 from icp_server.domain.authorities import AuthorityKind
 from icp_server.domain.ca_slots import AuthorityRecord, Status
 from icp_server.domain.key_type import KeyType
-from icp_server.domain.svid_template import upstream_ca_subject
+from icp_server.domain.svid_template import CATemplate, new_serial_number, upstream_ca_subject
 from icp_server.ports import Store
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,12 @@ class UpstreamX509Kind(X509Kind):
             UpstreamError: upstream does not sign, or what it signed is of no use.
         """
         trust_domain = self._store.trust_domain
-        minted = await self._upstream.mint(_request(key, trust_domain, self._settings), self._settings.ca_ttl)
+        ttl, subject = self._settings.ca_ttl, upstream_ca_subject(self._settings.subject)
+        # Of what composers say the subject goes upstream; what else the certificate has is upstream's to say.
+        wanted = CATemplate(new_serial_number(), subject, trust_domain, now, now.replace(microsecond=0) + ttl)
+        composed = self._signer.composed_ca(wanted)
+        csr = await asyncio.to_thread(_request, key, trust_domain, composed.subject)
+        minted = await self._upstream.mint(csr, min(ttl, composed.not_after - now))
         record = checked_record(minted, key, trust_domain, slot, now)
         self._roots = {record.authority_id: minted.roots}
         return record
@@ -135,11 +141,11 @@ def checked_record(
     )
 
 
-def _request(key: PrivateKey, trust_domain: TrustDomain, settings: CASettings) -> bytes:
+def _request(key: PrivateKey, trust_domain: TrustDomain, subject: x509.Name) -> bytes:
     uri = x509.UniformResourceIdentifier(str(trust_domain.id))
     builder = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(upstream_ca_subject(settings.subject))
+        .subject_name(subject)
         .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
     )
     request = builder.sign(key, scheme_of(key).hash)  # type: ignore[arg-type]  # the two hashes are among those it takes

@@ -13,6 +13,7 @@ from pathlib import Path
 from authsec_sdk.errors import SpiffeError
 from icp_common.flags import FlagSet
 from icp_common.service import Service
+from icp_server.ca.composer_registry import known_composers
 from icp_server.config import Overrides, ServerConfig, load_config
 from icp_server.config.model import DEFAULT_CONFIG_PATH
 from icp_server.nodeattestors.registry import known_attestors
@@ -35,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
         ),
     ).parse(arguments)
     try:
-        config = load_config(overrides, os.environ, known_attestors())
+        config = load_config(overrides, os.environ, known_attestors(), known_composers())
         logs.configure(
             level=config.log.level,
             log_format=config.log.format,
@@ -95,7 +96,7 @@ def validate(arguments: Sequence[str]) -> int:
         examples=("icp-server validate -config conf/server/server.conf",),
     ).parse(arguments)
     try:
-        config = load_config(overrides, os.environ, known_attestors())
+        config = load_config(overrides, os.environ, known_attestors(), known_composers())
     except SpiffeError as error:
         sys.stderr.write(f"SPIRE server configuration file is invalid: {error}\n")
         return 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from authsec_sdk import hcl
@@ -34,12 +35,14 @@ from icp_server.config.plugins import read_plugins
 from icp_server.config.section import open_section
 from icp_server.config.tokens import KEY_TYPES, read_tokens
 from icp_server.domain.ca_slots import longest_svid_ttl, shortest_ca_ttl
+from icp_server.domain.composer import ReadComposer
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject
 from icp_server.ports import ReadNodeAttestor
 
 LOG_FORMATS: Final = ("text", "json")
 
+_NONE: Final[Mapping[str, ReadComposer]] = MappingProxyType({})
 _SHORTEST: Final = timedelta(seconds=1)
 
 
@@ -61,11 +64,14 @@ class Overrides:
 
 
 def load_config(
-    overrides: Overrides, environ: Mapping[str, str], node_attestors: Mapping[str, ReadNodeAttestor]
+    overrides: Overrides,
+    environ: Mapping[str, str],
+    node_attestors: Mapping[str, ReadNodeAttestor],
+    composers: Mapping[str, ReadComposer] = _NONE,
 ) -> ServerConfig:
     """Read and check the configuration; nothing but the file itself is touched.
 
-    `node_attestors` are those there are, each by what reads its settings.
+    `node_attestors` and `composers` are those there are, each by what reads its settings.
 
     Raises:
         ConfigurationError: with file, line and column where there are such.
@@ -74,10 +80,15 @@ def load_config(
     if not path.exists():
         raise ConfigurationError(f"could not find config file {path.absolute()}: please use the -config flag")
     body = hcl.load(path, environ=environ if overrides.expand_env else None)
-    return parse_config(body, overrides, node_attestors)
+    return parse_config(body, overrides, node_attestors, composers)
 
 
-def parse_config(body: Body, overrides: Overrides, node_attestors: Mapping[str, ReadNodeAttestor]) -> ServerConfig:
+def parse_config(
+    body: Body,
+    overrides: Overrides,
+    node_attestors: Mapping[str, ReadNodeAttestor],
+    composers: Mapping[str, ReadComposer] = _NONE,
+) -> ServerConfig:
     """Check a parsed file.
 
     Raises:
@@ -115,7 +126,7 @@ def parse_config(body: Body, overrides: Overrides, node_attestors: Mapping[str, 
         agent_spiffe_id_as_selector=bool(experimental and experimental.boolean("agent_spiffe_id_as_selector")),
         require_strong_selectors=server.boolean("require_strong_selectors") or False,
         health=_health(top, notes),
-        plugins=read_plugins(top, notes, node_attestors),
+        plugins=read_plugins(top, notes, node_attestors, composers),
         warnings=tuple(notes),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from icp_server.config.federation import Federation
+from icp_server.domain.composer import CredentialComposer
 from icp_server.domain.key_settings import KeySettings
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.postgres_settings import PostgresSettings
@@ -90,6 +91,8 @@ class Plugins:
     """What makes each, by name."""
     upstream: UpstreamSettings | None = None
     """Who signs our X.509 authorities; None: they are self-signed."""
+    composers: tuple[tuple[str, CredentialComposer], ...] = ()
+    """By name, in the order in which they are asked."""
 
 
 @dataclass(frozen=True, slots=True)

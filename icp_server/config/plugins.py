@@ -15,6 +15,7 @@ from icp_server.config.model import Plugins
 from icp_server.config.schema import PLUGIN_TYPES, PluginType
 from icp_server.config.section import open_section
 from icp_server.config.upstream_authority import read_upstream_authority
+from icp_server.domain.composer import ReadComposer
 from icp_server.ports import MakeNodeAttestor, ReadNodeAttestor
 
 
@@ -26,7 +27,12 @@ class _Plugin:
     data: Fields
 
 
-def read_plugins(top: Fields, notes: list[str], node_attestors: Mapping[str, ReadNodeAttestor]) -> Plugins:
+def read_plugins(
+    top: Fields,
+    notes: list[str],
+    node_attestors: Mapping[str, ReadNodeAttestor],
+    composers: Mapping[str, ReadComposer],
+) -> Plugins:
     """Read every plugin.
 
     Raises:
@@ -36,6 +42,8 @@ def read_plugins(top: Fields, notes: list[str], node_attestors: Mapping[str, Rea
     if plugins is None:
         raise top.error("plugins section must be configured")
     attestors = _attestors(plugins, notes, node_attestors)
+    composer_kind = PluginType(dict.fromkeys(composers, schema.NO_SETTINGS))
+    composed = _of_type(plugins, "CredentialComposer", composer_kind, notes, own_settings=True)
     chosen = {name: _of_type(plugins, name, kind, notes) for name, kind in PLUGIN_TYPES.items()}
     plugins.finish()
     for name, kind in PLUGIN_TYPES.items():
@@ -47,6 +55,7 @@ def read_plugins(top: Fields, notes: list[str], node_attestors: Mapping[str, Rea
         upstream=next(
             (read_upstream_authority(found.name, found.data, notes) for found in chosen["UpstreamAuthority"]), None
         ),
+        composers=tuple((found.name, composers[found.name](found.data)) for found in composed),
     )
 
 

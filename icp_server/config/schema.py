@@ -240,6 +240,5 @@ PLUGIN_TYPES: Final[Mapping[str, PluginType]] = MappingProxyType(
             {},
             frozenset({"aws_rolesanywhere_trustanchor", "aws_s3", "azure_blob", "gcp_cloudstorage", "k8s_configmap"}),
         ),
-        "CredentialComposer": PluginType({}, frozenset({"uniqueid"})),
     }
 )

@@ -56,6 +56,8 @@ class LeafTemplate:
     dns_names: tuple[str, ...]
     not_before: datetime
     not_after: datetime
+    extensions: tuple[x509.Extension[x509.ExtensionType], ...] = ()
+    """Beside those that all have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class CATemplate:
     trust_domain: TrustDomain
     not_before: datetime
     not_after: datetime
+    extensions: tuple[x509.Extension[x509.ExtensionType], ...] = ()
+    """Beside those that all have."""
 
 
 def new_serial_number(random_bits: Callable[[int], int] = secrets.randbits) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from authsec_sdk import hcl
+from icp_server.ca.composer_registry import known_composers
 from icp_server.config import Overrides, ServerConfig
 from icp_server.config.load import parse_config
 from icp_server.nodeattestors.registry import known_attestors
@@ -33,6 +34,6 @@ def read() -> Read:
     ) -> ServerConfig:
         text = f"server {{{base}\n{server}\n}}\nplugins {{{plugins}\n}}\n{top}"
         flags = Overrides(config=Path("server.conf"), **overrides)  # type: ignore[arg-type]
-        return parse_config(hcl.parse(text, "server.conf"), flags, known_attestors())
+        return parse_config(hcl.parse(text, "server.conf"), flags, known_attestors(), known_composers())
 
     return _read

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from authsec_sdk.errors import ConfigurationError
+from icp_server.ca.composer_uniqueid import UniqueID
 from icp_server.config import ServerConfig
 from icp_server.domain.key_settings import DiskKeys, MemoryKeys, SecretPlace, SecretSource, TokenKeys
 from icp_server.domain.upstream_settings import DiskUpstream, SpireUpstream
@@ -49,6 +50,8 @@ def _sql(connection: str, more: str = "") -> str:
         ),
         (SQL + MEMORY + 'NodeAttestor "aws_iid" {}', "is not supported yet (supported: "),
         (SQL + MEMORY + 'UpstreamAuthority "vault" {}', 'UpstreamAuthority "vault" is not supported yet'),
+        (SQL + MEMORY + 'CredentialComposer "uniqeid" {}', "did you mean 'uniqueid'?"),
+        (SQL + MEMORY + 'CredentialComposer "uniqueid" { plugin_data { x = 1 } }', "unknown key 'x'"),
         (_upstream("disk", 'key_file_path = "k"'), "cert_file_path in"),
         (_upstream("disk", 'cert_file_path = "c"'), "key_file_path in"),
         (_upstream("disk", 'cert_file_path = "c" key_file_path = "k" ttl = "1h"'), "unknown key 'ttl'"),
@@ -177,3 +180,10 @@ def test_upstream_authorities(read: Read) -> None:
         'server_address = "a" server_port = "8081" workload_api_socket = "/s" experimental { require_pq_kem = false }'
     )
     assert read(plugins=_upstream("spire", spire)).plugins.upstream == SpireUpstream("a", 8081, Path("/s"))
+
+
+def test_credential_composers(read: Read) -> None:
+    assert read().plugins.composers == ()
+    ((name, composer),) = read(plugins=SQL + MEMORY + 'CredentialComposer "uniqueid" {}').plugins.composers
+    assert name == "uniqueid"
+    assert isinstance(composer, UniqueID)
