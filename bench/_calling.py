@@ -59,7 +59,7 @@ class Blocking(Caller):
             self._once()
 
     def close(self) -> None:
-        raise NotImplementedError
+        self._end()
 
 
 class Awaited(Caller):

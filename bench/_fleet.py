@@ -18,6 +18,7 @@ from typing import Any
 
 from authsec_sdk.proto.spire import entry_grpc, entry_pb2, localauthority_grpc, localauthority_pb2, types_pb2
 from authsec_sdk.rpc import Channel
+from bench._heap import KEEPING
 from demo import control_plane
 from demo.processes import Processes
 from tests.envoy import Envoy, address, cluster, envoy, envoy_binary, http_listener, unused_port
@@ -26,11 +27,7 @@ HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # How requests go from one Envoy to the other; each way is a listener of both.
 WAYS = ("http", "tcp", "http-new", "http-new-resumed")
 _TTL = 3600
-# CPython and uvloop read TLS into 256 KiB that they get and give back for each read. Where that happens to be at the
-# end of the heap, glibc gives it back to the kernel each time, and has every page anew. Which process has that bad luck
-# is decided by what it imported before, so the workloads here keep a MiB at the end of the heap; others are as glibc
-# has them, for the p50 beside it.
-KEEPING = {"MALLOC_TOP_PAD_": str(1 << 20)}
+# Workloads keep their heap; two of each kind are as glibc has them, for the p50 beside it.
 AS_IT_COMES = ", heap as it comes"
 LOOPS = ("asyncio", "uvloop", f"asyncio{AS_IT_COMES}", f"uvloop{AS_IT_COMES}")
 

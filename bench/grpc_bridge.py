@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from authsec_sdk.authz import authorize_id
 from authsec_sdk.integrations.grpc import mtls_aio_channel, mtls_channel, mtls_server
+from bench import _results
 from bench._paired import Comparison
 from bench._tls import CLIENT, SERVER, Workloads
 
@@ -195,4 +196,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(_results.run("grpc_bridge", main))

@@ -15,6 +15,8 @@ from typing import cast
 
 import uvloop
 
+from bench import _results
+from bench._heap import keep
 from bench._paired import compare
 from bench._tls import Workloads
 
@@ -106,4 +108,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    keep("handshake")
+    raise SystemExit(_results.run("handshake", main))

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from bench import _calling, _identities, _results
 from bench._calling import Caller
-from bench._fleet import KEEPING, cpu_seconds
+from bench._fleet import cpu_seconds
+from bench._heap import KEEPING, keep
 from bench._paired import Comparison, compare
 from bench._serving import Way  # noqa: F401 - fails here, and not in every child, where a framework is missing
 from tests.postgres_cluster import Cluster, binary
@@ -178,10 +179,6 @@ def main() -> int:
     arguments.add_argument("--connections", type=int, default=25, help="per round")
     arguments.add_argument("--only", nargs="*", help="names with one of these in them")
     options = arguments.parse_args()
-    if any(os.environ.get(name) != value for name, value in KEEPING.items()):  # glibc reads it at the start
-        os.execve(
-            sys.executable, [sys.executable, "-m", "bench.integrations", *sys.argv[1:]], {**os.environ, **KEEPING}
-        )
     met = True
     with tempfile.TemporaryDirectory(prefix="icp-bench-", dir="/tmp") as place, _calling.RUNNER:
         folder = Path(place)
@@ -200,4 +197,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    keep("integrations")
     raise SystemExit(_results.run("integrations", main))

@@ -22,6 +22,7 @@ from authsec_sdk.jose.jws import format_jws
 from authsec_sdk.jose.keys import MemorySigner, SignatureAlgorithm
 from authsec_sdk.spiffe import BundleSet, JWTBundle, TrustDomain
 from authsec_sdk.spiffe.jwtsvid import JWTSVID
+from bench import _results
 from bench._paired import Comparison, compare
 
 CLAIM = 1.3
@@ -100,4 +101,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(_results.run("jwt_verify", main))

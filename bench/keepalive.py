@@ -13,6 +13,8 @@ import time
 
 import uvloop
 
+from bench import _results
+from bench._heap import keep
 from bench._paired import compare
 from bench._tls import Workloads
 
@@ -88,4 +90,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    keep("keepalive")
+    raise SystemExit(_results.run("keepalive", main))

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from authsec_sdk.testing import FakeWorkloadAPI, TestCA
 from bench import _results
-from bench._fleet import KEEPING, cpu_seconds
+from bench._fleet import cpu_seconds
+from bench._heap import KEEPING
 from bench._paired import compare
 
 PACKAGES = ("spiffe==0.3.2", "spiffe-tls==0.4.0")

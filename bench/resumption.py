@@ -18,6 +18,8 @@ import uvloop
 
 from authsec_sdk.authz import authorize_id
 from authsec_sdk.tls import mtls_client_context, mtls_server_context
+from bench import _results
+from bench._heap import keep
 from bench._paired import compare
 from bench._tls import CLIENT, SERVER, Workloads
 from bench.handshake import Pair, over_loopback
@@ -113,4 +115,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    keep("resumption")
+    raise SystemExit(_results.run("resumption", main))
