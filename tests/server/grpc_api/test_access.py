@@ -2,8 +2,17 @@
 
 import pytest
 
-from authsec_sdk.proto import health_grpc
-from authsec_sdk.proto.spire import agent_grpc, bundle_grpc, entry_grpc, localauthority_grpc, svid_grpc
+from authsec_sdk.proto import health_grpc, reflection_v1_grpc, reflection_v1alpha_grpc
+from authsec_sdk.proto.spire import (
+    agent_grpc,
+    bundle_grpc,
+    debug_grpc,
+    entry_grpc,
+    localauthority_grpc,
+    logger_grpc,
+    svid_grpc,
+    trustdomain_grpc,
+)
 from icp_server.grpc_api.access import ACCESS, OPERATOR, Right, access_of
 
 SERVED = (
@@ -12,6 +21,11 @@ SERVED = (
     entry_grpc.EntryBase,
     svid_grpc.SVIDBase,
     localauthority_grpc.LocalAuthorityBase,
+    trustdomain_grpc.TrustDomainBase,
+    logger_grpc.LoggerBase,
+    debug_grpc.DebugBase,
+    reflection_v1_grpc.ServerReflectionBase,
+    reflection_v1alpha_grpc.ServerReflectionBase,
     health_grpc.HealthBase,
 )
 
