@@ -32,8 +32,8 @@ from icp_agent.server_client import BootstrapClient, ServerAddress, ServerClient
 from icp_agent.storage import AgentStorage
 from icp_agent.syncer import Syncer
 from icp_agent.trust_watch import TrustLostError, TrustWatch
-from icp_agent.workloadattestors.registry import WORKLOAD_ATTESTORS
 from icp_common.service import Service
+from icp_common.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,10 @@ class Agent:
         self.identities = Identities(clock)
         self.board = StatusBoard(self.identities)
         self.jwt_svids = JWTSVIDs(clock, config.jwt)
-        self._attestors = _workload_attestors(config) if attestors is None else attestors
+        self.telemetry = Telemetry()
+        self._attestors: Sequence[WorkloadAttestor] = (
+            [make(self.telemetry) for make in config.workload_attestors] if attestors is None else attestors
+        )
         self._storage = AgentStorage(config.data_dir, config.keys_directory, config.trust_domain)
         self._node = NodeSVID(
             self._storage, config.trust_domain, clock, availability_target=config.sync.availability_target
@@ -257,13 +260,6 @@ class Agent:
         if self._config.join_token_file is not None:
             return read_join_token(self._config.join_token_file)
         return self._config.join_token
-
-
-def _workload_attestors(config: AgentConfig) -> Sequence[WorkloadAttestor]:
-    unix = WORKLOAD_ATTESTORS["unix"](
-        discover_path=config.unix.discover_workload_path, size_limit=config.unix.size_limit
-    )
-    return (unix,)
 
 
 def read_join_token(path: Path) -> str:

@@ -14,6 +14,7 @@ from authsec_sdk.spire.svids import IssuedToken, IssuedX509SVID
 from authsec_sdk.spire.tainted import PublishedBundle
 from icp_agent.domain.agent_state import DenialReason
 from icp_common.peer_credentials import PeerCredentials
+from icp_common.telemetry import Telemetry
 
 
 class WorkloadAttestor(Protocol):
@@ -31,6 +32,13 @@ class WorkloadAttestor(Protocol):
             Exception: it could not find out. The other attestors' selectors are used all the same.
         """
         ...
+
+
+MakeWorkloadAttestor: TypeAlias = Callable[[Telemetry], WorkloadAttestor]
+"""Makes a configured attestor. Equal for equal settings, as a frozen dataclass with `__call__` is."""
+
+ReadWorkloadAttestor: TypeAlias = Callable[[Fields], MakeWorkloadAttestor]
+"""Reads an attestor's `plugin_data`, every key of it. Raises ConfigurationError."""
 
 
 class NodeAttestation(Protocol):

@@ -111,6 +111,18 @@ class PeerCredentials:
         self._check(facts)
         return facts
 
+    def read_cgroups(self) -> bytes:
+        """The text of the process's `cgroup` file; to be compared with what it is after a longer question.
+
+        Raises:
+            CallerGoneError: it has ended.
+            ProcessUnreadableError: /proc does not show it.
+        """
+        try:
+            return self.process.read_cgroups()
+        except ProcessGoneError as error:
+            raise CallerGoneError(str(error)) from error
+
     def close(self) -> None:
         """Let go of the process; idempotent, and done at the latest when this object is collected."""
         self.process.close()

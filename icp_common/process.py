@@ -169,6 +169,17 @@ class Process:
         except (FileNotFoundError, ProcessLookupError) as error:
             raise ProcessGoneError(f"process {self.pid} has ended") from error
 
+    def read_cgroups(self) -> bytes:
+        """The text of its `cgroup` file, as our own cgroup namespace sees it (cgroups(7)).
+
+        Raises:
+            ProcessGoneError: the process has ended.
+            ProcessUnreadableError: we may not know.
+        """
+        text = self._read("cgroup")
+        self.check_alive()
+        return text
+
     def open_executable(self) -> int:
         """A descriptor of the file the process runs, whatever its path is now. The caller closes it.
 

@@ -1,6 +1,6 @@
 """The agent's settings: SPIRE's agent.conf in, one checked frozen value out."""
 
 from icp_agent.config.load import load_config
-from icp_agent.config.settings import AgentConfig, HealthListenerSettings, LogSettings, UnixAttestorSettings
+from icp_agent.config.settings import AgentConfig, HealthListenerSettings, LogSettings
 
-__all__ = ["AgentConfig", "HealthListenerSettings", "LogSettings", "UnixAttestorSettings", "load_config"]
+__all__ = ["AgentConfig", "HealthListenerSettings", "LogSettings", "load_config"]

@@ -56,7 +56,7 @@ def load_config(
             data_dir=Path(raw.data_dir or "."),
             keys_directory=chosen.keys_directory,
             node_attestor=chosen.node_attestor,
-            unix=chosen.unix,
+            workload_attestors=chosen.workload_attestors,
             socket_path=_public_socket(raw),
             workload_api=not raw.disable_workload_api,
             sds=None if raw.disable_sds_api else raw.sds or SecretSettings(),

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from authsec_sdk.hcl import Body, Fields, load
-from icp_agent.config.settings import UnixAttestorSettings
 from icp_agent.nodeattestors.registry import LATER as LATER_NODE_ATTESTORS
 from icp_agent.nodeattestors.registry import known_attestors
-from icp_agent.ports import MakeNodeAttestor
+from icp_agent.ports import MakeNodeAttestor, MakeWorkloadAttestor
 from icp_agent.workloadattestors.registry import LATER as LATER_WORKLOAD_ATTESTORS
 from icp_agent.workloadattestors.registry import WORKLOAD_ATTESTORS
 
@@ -21,7 +20,7 @@ class Plugins:
 
     keys_directory: Path | None
     node_attestor: MakeNodeAttestor
-    unix: UnixAttestorSettings
+    workload_attestors: tuple[MakeWorkloadAttestor, ...]
 
 
 def read_plugins(section: Fields) -> Plugins:
@@ -43,8 +42,7 @@ def read_plugins(section: Fields) -> Plugins:
     node_attestor = attestors[attestor](data)
     if not workload:
         raise section.error("plugins: at least one WorkloadAttestor must be configured")
-    unix = _unix(workload["unix"])
-    return Plugins(directory, node_attestor, unix)
+    return Plugins(directory, node_attestor, tuple(WORKLOAD_ATTESTORS[name](data) for name, data in workload.items()))
 
 
 _KEY_MANAGERS = frozenset({"disk", "memory"})
@@ -59,13 +57,6 @@ def _key_manager(name: str, data: Fields) -> Path | None:
     if not directory:
         raise data.error("the KeyManager 'disk' needs a 'directory'")
     return Path(directory)
-
-
-def _unix(data: Fields) -> UnixAttestorSettings:
-    with data:
-        return UnixAttestorSettings(
-            data.boolean("discover_workload_path") or False, data.integer("workload_size_limit") or 0
-        )
 
 
 def _one(section: Fields, kind: str, found: Mapping[str, Fields]) -> tuple[str, Fields]:

@@ -9,7 +9,7 @@ from icp_agent.bootstrap import BootstrapTrust
 from icp_agent.domain.secrets import SecretSettings
 from icp_agent.domain.trust_watch import RebootstrapSettings
 from icp_agent.jwt_svids import JWTSettings
-from icp_agent.ports import MakeNodeAttestor
+from icp_agent.ports import MakeNodeAttestor, MakeWorkloadAttestor
 from icp_agent.syncer import SyncSettings
 
 DEFAULT_SOCKET: Final = Path("/tmp/spire-agent/public/api.sock")  # noqa: S108 - upstream's, clients look there
@@ -36,14 +36,6 @@ class HealthListenerSettings:
     ready_path: str = "/ready"
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAttestorSettings:
-    """What the `unix` workload attestor looks at. `size_limit`: 0 hashes everything, below 0 nothing."""
-
-    discover_workload_path: bool = False
-    size_limit: int = 0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """All settings of one agent.
@@ -60,7 +52,7 @@ class AgentConfig:
     data_dir: Path
     keys_directory: Path | None
     node_attestor: MakeNodeAttestor
-    unix: UnixAttestorSettings
+    workload_attestors: tuple[MakeWorkloadAttestor, ...]
     socket_path: Path | None = DEFAULT_SOCKET
     workload_api: bool = True
     sds: SecretSettings | None = field(default_factory=SecretSettings)

@@ -1,16 +1,20 @@
-"""The workload attestors there are, by the name a configuration gives them."""
+"""The workload attestors there are, by the name a configuration gives them: one line each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
-from icp_agent.ports import WorkloadAttestor
-from icp_agent.workloadattestors.unix import UnixAttestor
+from icp_agent.ports import ReadWorkloadAttestor
+from icp_agent.workloadattestors import docker, k8s, systemd, unix
 
-WORKLOAD_ATTESTORS: Mapping[str, Callable[..., WorkloadAttestor]] = MappingProxyType(
+WORKLOAD_ATTESTORS: Final[Mapping[str, ReadWorkloadAttestor]] = MappingProxyType(
     {
-        "unix": UnixAttestor,
+        docker.NAME: docker.read,
+        k8s.NAME: k8s.read,
+        systemd.NAME: systemd.read,
+        unix.NAME: unix.read,
     }
 )
 
-LATER: frozenset[str] = frozenset({"docker", "k8s", "slurm", "systemd"})
+LATER: Final[frozenset[str]] = frozenset({"slurm"})
 """Attestors of SPIRE that are not built yet."""

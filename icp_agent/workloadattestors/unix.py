@@ -5,13 +5,17 @@ import logging
 import pwd
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 
 from authsec_sdk.errors import OperatorError
+from authsec_sdk.hcl import Fields
 from authsec_sdk.spire.selectors import Selector
+from icp_agent.ports import MakeWorkloadAttestor, WorkloadAttestor
 from icp_agent.workloadattestors.digests import ExecutableDigests, UndigestableError
 from icp_common.peer_credentials import CallerGoneError, PeerCredentials, unambiguous_gids
 from icp_common.process import Executable, ProcessFacts, ProcessGoneError, own_mount_namespace
@@ -19,12 +23,25 @@ from icp_common.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
 
+NAME: Final = "unix"
 _THREADS = 8
 _STUCK_THREADS = 64
 
 
 class PathUnknownError(OperatorError):
     """The path of the executable means nothing here, or may not be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnixSettings:
+    """What `plugin_data` says; called, it makes the attestor. `size_limit`: 0 hashes everything, below 0 nothing."""
+
+    discover_workload_path: bool = False
+    size_limit: int = 0
+
+    def __call__(self, telemetry: Telemetry) -> WorkloadAttestor:
+        """Make the attestor."""
+        return UnixAttestor(discover_path=self.discover_workload_path, size_limit=self.size_limit, telemetry=telemetry)
 
 
 class UnixAttestor:
@@ -38,7 +55,7 @@ class UnixAttestor:
     of the same user (`PeerCredentials` says how), so entries should name the user as well.
     """
 
-    name = "unix"
+    name = NAME
 
     def __init__(self, *, discover_path: bool = False, size_limit: int = 0, telemetry: Telemetry | None = None) -> None:
         self._discover_path = discover_path
@@ -144,3 +161,13 @@ def _group_name(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except (KeyError, OverflowError):
         return ""
+
+
+def read(data: Fields) -> MakeWorkloadAttestor:
+    """Read the settings.
+
+    Raises:
+        ConfigurationError: a key is unknown, or of the wrong kind.
+    """
+    with data:
+        return UnixSettings(data.boolean("discover_workload_path") or False, data.integer("workload_size_limit") or 0)

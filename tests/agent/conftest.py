@@ -35,10 +35,11 @@ from authsec_sdk.testing import TestCA
 from authsec_sdk.tls import mtls_server_context, peer_spiffe_id
 from icp_agent.app import Agent
 from icp_agent.bootstrap import BootstrapTrust
-from icp_agent.config import AgentConfig, UnixAttestorSettings
+from icp_agent.config import AgentConfig
 from icp_agent.domain.agent_state import DenialReason, Phase
 from icp_agent.nodeattestors import join_token
 from icp_agent.syncer import SyncSettings
+from icp_agent.workloadattestors.unix import UnixSettings
 from icp_common.service import Service
 
 HEADER = {"workload.spiffe.io": "true"}
@@ -341,7 +342,7 @@ def configure(server: FakeSpireServer, folder: Path) -> Callable[..., AgentConfi
             "data_dir": folder / "data",
             "keys_directory": folder / "data",
             "node_attestor": join_token.make,
-            "unix": UnixAttestorSettings(),
+            "workload_attestors": (UnixSettings(),),
             "socket_path": folder / "public" / "api.sock",
             "join_token": "good-token",
             "sync": SyncSettings(interval=timedelta(milliseconds=50)),

@@ -9,12 +9,13 @@ import pytest
 
 from authsec_sdk.errors import ConfigurationError
 from icp_agent.bootstrap import BootstrapTrust, BundleFormat
-from icp_agent.config import HealthListenerSettings, LogSettings, UnixAttestorSettings, load_config
+from icp_agent.config import HealthListenerSettings, LogSettings, load_config
 from icp_agent.config.raw import RawSettings
 from icp_agent.domain.secrets import SecretNames, SecretSettings
 from icp_agent.domain.trust_watch import RebootstrapMode, RebootstrapSettings
 from icp_agent.keys import KeyType
 from icp_agent.nodeattestors import join_token
+from icp_agent.workloadattestors.unix import UnixSettings
 
 AGENT = """
 data_dir = "/var/lib/agent"
@@ -51,7 +52,7 @@ def test_a_minimal_file(load):
     assert config.trust == BootstrapTrust(path=Path("/etc/bundle.pem"))
     assert config.socket_path == Path("/tmp/spire-agent/public/api.sock")
     assert config.admin_socket_path is None
-    assert config.unix == UnixAttestorSettings(discover_workload_path=True, size_limit=1000)
+    assert config.workload_attestors == (UnixSettings(discover_workload_path=True, size_limit=1000),)
     assert config.sync.interval == timedelta(seconds=5)
     assert config.sync.svid_limit == 1000
     assert config.sync.key_type is KeyType.EC_P256
@@ -205,8 +206,8 @@ class TestPlugins:
         [
             ('KeyManager "disk"', 'KeyManager "aws_kms"', "no KeyManager 'aws_kms'; there are: disk, memory"),
             ('NodeAttestor "join_token"', 'NodeAttestor "aws_iid"', "'aws_iid' is not supported yet"),
-            ('NodeAttestor "join_token"', 'NodeAttestor "magic"', "no NodeAttestor 'magic'; there are: http_challenge"),
-            ('WorkloadAttestor "unix"', 'WorkloadAttestor "k8s"', "'k8s' is not supported yet"),
+            ('NodeAttestor "join_token"', 'NodeAttestor "magic"', "no NodeAttestor 'magic'; there are: .*join_token"),
+            ('WorkloadAttestor "unix"', 'WorkloadAttestor "slurm"', "'slurm' is not supported yet"),
             ('WorkloadAttestor "unix"', 'WorkloadAtestor "unix"', "did you mean 'WorkloadAttestor'"),
             ("discover_workload_path", "discover_workload_pth", "did you mean 'discover_workload_path'"),
             ("directory = ", "folder = ", "unknown key 'folder'"),
@@ -238,7 +239,7 @@ class TestPlugins:
         (tmp_path / "unix.conf").write_text("workload_size_limit = 7")
         plugins = """plugins { KeyManager "memory" {} NodeAttestor "join_token" {}
             WorkloadAttestor "unix" { plugin_data_file = "%s" } }""" % (tmp_path / "unix.conf")
-        assert load(plugins=plugins).unix.size_limit == 7
+        assert load(plugins=plugins).workload_attestors == (UnixSettings(size_limit=7),)
 
     def test_a_disabled_plugin_is_not_looked_at(self, load):
         plugins = PLUGINS.replace("NodeAttestor", 'WorkloadAttestor "docker" { enabled = false }\n NodeAttestor', 1)

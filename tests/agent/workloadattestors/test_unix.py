@@ -17,7 +17,7 @@ from authsec_sdk.spire.selectors import Selector, only_borrowable
 from icp_agent.peer_tracker import attest_peer
 from icp_agent.workloadattestors.digests import ExecutableDigests, UndigestableError
 from icp_agent.workloadattestors.registry import LATER, WORKLOAD_ATTESTORS
-from icp_agent.workloadattestors.unix import UnixAttestor
+from icp_agent.workloadattestors.unix import UnixAttestor, read
 from icp_common.peer_credentials import CallerGoneError, PeerCredentials
 from icp_common.telemetry import Telemetry
 
@@ -61,7 +61,7 @@ def sleep(tmp_path: Path) -> Path:
 
 
 def test_the_registry_names_it() -> None:
-    assert WORKLOAD_ATTESTORS["unix"] is UnixAttestor
+    assert WORKLOAD_ATTESTORS["unix"] is read
     assert UnixAttestor.name == "unix"
     assert not LATER & WORKLOAD_ATTESTORS.keys()
 
