@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,6 +199,12 @@ CELLS = [
     for server in (UPSTREAM, OURS)
     for agent in (UPSTREAM, OURS)
 ]
+
+
+@pytest.fixture(scope="module")
+def program_of() -> Callable[[str, str], list[str]]:
+    """Give tests that start programs beside the cell their commands."""
+    return program
 
 
 @pytest.fixture(scope="module", params=CELLS)
