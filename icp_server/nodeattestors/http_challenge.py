@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 NAME: Final = wire.NAME
 PRIVILEGED_PORTS: Final = 1024
+MAXIMUM_HOSTNAME: Final = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +97,20 @@ class HTTPChallengeAttestor:
             raise InvalidArgument("agent name is not valid")
         if host.hostname.lower().rstrip(".") == "localhost":
             raise PermissionDenied("you can not use localhost as a hostname")
-        if settings.patterns and not any(pattern.search(host.hostname) for pattern in settings.patterns):
-            raise PermissionDenied("the requested hostname is not allowed to connect")
         problem = ""
         if not host.hostname:
             problem = "hostname must be set"
         elif not 0 < host.port < 65536:
             problem = "port is invalid"
+        elif len(host.hostname) > MAXIMUM_HOSTNAME:
+            problem = "hostname is too long"
         elif not _HOSTNAME.match(host.hostname):
             problem = "hostname can hold letters, digits, dashes, underscores and dots alone"
         if problem:
             raise PermissionDenied(f"challenge verification failed: {problem}")
+        # Last: what a pattern costs can grow with the square of the name's length and more, and anybody may send names.
+        if settings.patterns and not any(pattern.search(host.hostname) for pattern in settings.patterns):
+            raise PermissionDenied("the requested hostname is not allowed to connect")
 
 
 _HOSTNAME: Final = re.compile(r"[A-Za-z0-9_.-]+\Z", re.ASCII)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
@@ -17,7 +21,7 @@ from authsec_sdk.errors import ConfigurationError
 from authsec_sdk.spire.attestation.http_challenge import Host, challenge, is_agent_name, parse_challenge
 from authsec_sdk.spire.attestation.messages import AttestationMessageError
 from icp_server.domain.errors import InvalidArgument, PermissionDenied
-from icp_server.nodeattestors.callback import Reach, fetch
+from icp_server.nodeattestors.callback import CallbackError, Reach, fetch
 from icp_server.services.agents import AgentService
 
 pytestmark = pytest.mark.anyio
@@ -157,31 +161,39 @@ class TestAddresses:
 
     async def test_the_name_is_resolved_once(self, node: Node) -> None:
         """What was judged is what is called: a name that changes meanwhile (DNS rebinding) changes nothing."""
-        loop = asyncio.get_running_loop()
-        resolve, asked = loop.getaddrinfo, []
+        asked = []
 
-        async def count(*args: Any, **kwargs: Any) -> Any:
-            if not kwargs.get("flags") and not _is_address(args[0]):
-                asked.append(args[0])
-            return await resolve("127.0.0.1", *args[1:], **kwargs)
+        def resolve(host: str, port: int, **kwargs: Any) -> Any:
+            asked.append(host)
+            return socket.getaddrinfo("127.0.0.1", port, **kwargs)
 
-        loop.getaddrinfo = count  # type: ignore[method-assign]  # the resolver of this loop, for this test
-        try:
-            node.nonce = "n"
-            assert await fetch(
-                "rebound.example.org", node.port, "/", Reach(allowed=(ipaddress.ip_network("127.0.0.1/32"),))
-            )
-        finally:
-            loop.getaddrinfo = resolve  # type: ignore[method-assign]
-        assert asked == ["rebound.example.org"]
+        node.nonce = "n"
+        reach = Reach(allowed=(ipaddress.ip_network("127.0.0.1/32"),))
+        # Resolved again it would lead nowhere.
+        assert await fetch("rebound.invalid", node.port, "/", reach, resolve=resolve)
+        assert asked == ["rebound.invalid"]
 
+    async def test_names_whose_servers_are_silent_hold_up_nothing_else(self, node: Node) -> None:
+        """Lookups have threads of their own: with those that sign taken, they go on, and so it is the other way."""
+        loop, silent, looking_up = asyncio.get_running_loop(), threading.Event(), threading.Event()
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+        def resolve(*_: Any, **__: Any) -> Any:
+            looking_up.set()
+            silent.wait()
+            raise OSError("no name")
+
+        with ThreadPoolExecutor(1) as others:
+            loop.set_default_executor(others)
+            waiting = asyncio.create_task(fetch("slow.invalid", node.port, "/", Reach(), resolve=resolve))
+            try:
+                with anyio.fail_after(30):
+                    while not looking_up.is_set():
+                        await asyncio.sleep(0.01)
+                    assert await asyncio.to_thread(lambda: "signed") == "signed"
+            finally:
+                silent.set()
+            with pytest.raises(CallbackError, match="the node cannot be called"):
+                await waiting
 
 
 class TestAnswers:
@@ -227,6 +239,14 @@ class TestAnswers:
         with pytest.raises(PermissionDenied, match="the node cannot be called"):
             await attest(attestor, node.payload(port=1), node.respond)
 
+    async def test_what_is_where_in_our_network_is_for_the_operator_alone(
+        self, attestor: Any, attest: Any, node: Node, caplog: Any
+    ) -> None:
+        with pytest.raises(PermissionDenied) as caught:
+            await attest(attestor, node.payload(port=1), node.respond)
+        assert caught.value.message == "challenge verification failed: the node cannot be called"
+        assert "host=127.0.0.1 port=1 error=" in caplog.text
+
 
 @pytest.mark.parametrize(
     ("data", "words"),
@@ -254,6 +274,13 @@ async def test_names_and_ports_that_are_not_allowed(make_attestor: Any, attest: 
     attestor = make_attestor("http_challenge", f"{HERE} required_port = 80")
     with pytest.raises(InvalidArgument, match=r"^port \d+ is not allowed to be used by this server$"):
         await attest(attestor, node.payload())
+
+
+async def test_no_pattern_is_tried_on_what_can_be_no_name(make_attestor: Any, attest: Any, node: Node) -> None:
+    """This one takes hours for the longest payload."""
+    attestor = make_attestor("http_challenge", f'{HERE} allowed_dns_patterns = ["^.*.*[.]example[.]com$"]')
+    with pytest.raises(PermissionDenied, match="hostname is too long"):
+        await attest(attestor, node.payload("a" * 60_000))
 
 
 async def test_patterns_that_match_within_longer_names_are_warned_of(make_attestor: Any, caplog: Any) -> None:
