@@ -11,7 +11,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder
+from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder
 from cryptography.x509.verification import Store as Authorities
 
 from authsec_sdk.errors import ConfigurationError
@@ -19,7 +19,18 @@ from icp_server.nodeattestors.path_template import Value
 
 MAXIMUM_FILE_BYTES: Final = 4 * 1024 * 1024
 _LEAF_POLICY: Final = ExtensionPolicy.permit_all()
-_CA_POLICY: Final = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+
+
+def _check_may_sign(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("the key of a CA certificate is not for signing certificates")
+
+
+_CA_POLICY: Final = (
+    ExtensionPolicy.permit_all()
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_may_sign)
+)
 
 _NAMES: Final = {
     "CommonName": NameOID.COMMON_NAME,
@@ -68,8 +79,8 @@ def verified_chains(
 ) -> list[tuple[x509.Certificate, ...]]:
     """Return a chain (leaf first, authority last) for each authority that vouches for the leaf at this moment.
 
-    Names, signatures, dates, cA, path lengths and name constraints are checked; any extended key usage will do. With
-    one chain for each authority, a node has the fingerprints of all that vouch for it.
+    Names, signatures, dates, cA, keyCertSign, path lengths and name constraints are checked; any extended key usage
+    will do. With one chain for each authority, a node has the fingerprints of all that vouch for it.
 
     Not checked: revocation. Not verified at all, so refused: SHA-1 signatures, RSA below 2048 bits, keys other than
     RSA and ECDSA.

@@ -51,6 +51,7 @@ class PKI:
         uris: tuple[str, ...] = (),
         ips: tuple[str, ...] = (),
         digital_signature: bool = True,
+        cert_sign: bool | None = None,
         days: float = 1,
         serial: int | None = None,
         path_length: int | None = None,
@@ -68,7 +69,15 @@ class PKI:
             .add_extension(x509.BasicConstraints(ca, path_length), critical=True)
             .add_extension(
                 x509.KeyUsage(
-                    digital_signature and not ca, False, not digital_signature, False, False, ca, ca, False, False
+                    digital_signature and not ca,
+                    False,
+                    not digital_signature,
+                    False,
+                    False,
+                    ca if cert_sign is None else cert_sign,
+                    ca,
+                    False,
+                    False,
                 ),
                 critical=True,
             )

@@ -135,6 +135,11 @@ def _intermediate_is_no_authority(pki: Any) -> tuple[Any, ...]:
     return (pki.sign("node", middle), middle)
 
 
+def _intermediate_may_not_sign(pki: Any) -> tuple[Any, ...]:
+    middle = pki.sign("Not for certificates", pki.root, ca=True, cert_sign=False)
+    return (pki.sign("node", middle), middle)
+
+
 def _intermediate_is_missing(pki: Any) -> tuple[Any, ...]:
     return (pki.sign("node", pki.chain(1)[0]),)
 
@@ -155,6 +160,7 @@ def _signed_by_itself(pki: Any) -> tuple[Any, ...]:
         _expired,
         _unknown_authority,
         _intermediate_is_no_authority,
+        _intermediate_may_not_sign,
         _intermediate_is_missing,
         _path_length_is_exceeded,
         _signed_by_itself,
