@@ -4,10 +4,13 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.spire.svids import IssuedToken
+
+MAXIMUM_TOKEN: Final = 16 * 1024
+"""Characters. A token is as long as the audience that a workload asks for, and its key has nothing but names in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +22,8 @@ class JWTKey:
 
     @classmethod
     def of(cls, spiffe_id: SpiffeID, audience: Sequence[str]) -> Self:
-        """The key of a request."""
-        return cls(spiffe_id, tuple(sorted(audience)))
+        """The key of a request. Empty names are left out, as servers do."""
+        return cls(spiffe_id, tuple(sorted(name for name in audience if name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class CachedJWT:
 
 
 class JWTCache:
-    """At most `limit` JWT-SVIDs. Whether one may still be used is for who asks."""
+    """At most `limit` JWT-SVIDs, none of them very long. Whether one may still be used is for who asks."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -57,7 +60,13 @@ class JWTCache:
         return found
 
     def put(self, key: JWTKey, cached: CachedJWT) -> None:
-        """Keep this one, in place of what was there and, where there is no room, of the one unused for longest."""
+        """Keep this one, in place of what was there and, where there is no room, of the one unused for longest.
+
+        One that is too long is not kept: the thousands that a workload can ask for must fit into memory.
+        """
+        if len(cached.svid.token) > MAXIMUM_TOKEN:
+            self._kept.pop(key, None)
+            return
         self._kept[key] = cached
         self._kept.move_to_end(key)
         while len(self._kept) > self._limit:
