@@ -11,6 +11,7 @@ from pathlib import Path
 
 # Package -> a file pattern of it, as seen from the root directory.
 PACKAGES = {
+    "dbus-daemon": "usr/bin/dbus-daemon",
     "postgresql": "usr/lib/postgresql/*/bin/initdb",
     "redis-server": "usr/bin/redis-server",
     "softhsm2": "usr/bin/softhsm2-util",
