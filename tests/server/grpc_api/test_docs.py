@@ -17,7 +17,7 @@ ROWS = {"anybody": Right.ANY, "agent": Right.AGENT, "downstream": Right.DOWNSTRE
 
 
 def test_the_first_configuration_is_valid() -> None:
-    (sample,) = re.findall(r"^```hcl\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    sample, *_ = re.findall(r"^```hcl\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     config = parse_config(hcl.parse(sample, "server.md"), Overrides(), known_attestors())
     assert config.warnings == ()
 
