@@ -337,13 +337,16 @@ class JournalStore(Protocol):
 
 
 class IssuanceStore(Protocol):
-    """Which privileged certificates were really issued here: a serial number counts, an ID alone does not."""
+    """Which privileged certificates were really issued here: an ID counts for nothing, nor does a serial number.
+
+    Both can be seen in any handshake, and a downstream CA can sign a certificate that has both.
+    """
 
     async def record(self, issued: Sequence[IssuedSVID]) -> None:
         """Remember certificates that carry admin or downstream rights."""
 
-    async def known(self, spiffe_id: SpiffeID, serial_number: str) -> bool:
-        """Whether this certificate was issued here."""
+    async def known(self, spiffe_id: SpiffeID, fingerprint: str) -> bool:
+        """Whether the certificate with this fingerprint (of `domain.issued`) was issued here."""
 
     async def prune(self, now: datetime) -> int:
         """Forget the expired ones; how many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from authsec_sdk.spiffe import SpiffeID
@@ -16,6 +17,16 @@ class IssuedSVID:
     expires_at: int
     serial_number: str
     hint: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """The leaf's."""
+        return fingerprint(self.chain[0])
+
+
+def fingerprint(certificate: bytes) -> str:
+    """SHA-256 over a certificate (DER), in hex: unlike a serial number, no other authority can give it to another."""
+    return hashlib.sha256(certificate).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

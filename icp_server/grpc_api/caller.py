@@ -11,6 +11,7 @@ from cryptography import x509
 from authsec_sdk.rpc import GRPCError, Peer, Status
 from authsec_sdk.spiffe import SpiffeID
 from authsec_sdk.tls import peer_spiffe_id
+from icp_server.domain.issued import fingerprint
 from icp_server.grpc_api.local_peer import LocalPeer
 
 
@@ -21,6 +22,7 @@ class CallerCertificate:
     spiffe_id: SpiffeID
     serial_number: str
     not_after: datetime
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +110,4 @@ def _certificate(peer: Peer) -> CallerCertificate | None:
     if spiffe_id is None:
         raise GRPCError(Status.UNAUTHENTICATED, "client certificate has no SPIFFE ID")
     leaf = x509.load_der_x509_certificate(der)
-    return CallerCertificate(spiffe_id, str(leaf.serial_number), leaf.not_valid_after_utc)
+    return CallerCertificate(spiffe_id, str(leaf.serial_number), leaf.not_valid_after_utc, fingerprint(der))

@@ -63,7 +63,7 @@ class Gate:
         """
         if not wanted & (Right.ADMIN | Right.DOWNSTREAM):
             return None
-        rights = await self._entries.rights(certificate.spiffe_id, certificate.serial_number)
+        rights = await self._entries.rights(certificate.spiffe_id, certificate.fingerprint)
         if Right.ADMIN in wanted and rights.admin:
             return Admission("admin", "config" if certificate.spiffe_id in self._admin_ids else "entries")
         if Right.DOWNSTREAM in wanted and rights.downstream:

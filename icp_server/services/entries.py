@@ -158,10 +158,10 @@ class EntryService:
         """
         return await self._cache.reconcile()
 
-    async def rights(self, spiffe_id: SpiffeID, serial_number: str) -> Rights:
+    async def rights(self, spiffe_id: SpiffeID, fingerprint: str) -> Rights:
         """What the holder of this certificate may do: it must have been issued here, and an entry must say so now."""
         rights = await self.rights_by_entries(spiffe_id)
-        if not (rights.admin or rights.downstream) or await self._store.issuance.known(spiffe_id, serial_number):
+        if not (rights.admin or rights.downstream) or await self._store.issuance.known(spiffe_id, fingerprint):
             return rights
         return Rights()
 

@@ -1,4 +1,4 @@
-"""Certificates with admin or downstream rights, by serial number: an ID alone gives nobody such rights."""
+"""Certificates with admin or downstream rights, by fingerprint: an ID alone gives nobody such rights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SQLIssuanceStore:
     async def record(self, issued: Sequence[IssuedSVID]) -> None:
         """Remember certificates."""
         rows: list[dict[str, object]] = [
-            {"spiffe_id": str(svid.spiffe_id), "serial_number": svid.serial_number, "expires_at": svid.expires_at}
+            {"spiffe_id": str(svid.spiffe_id), "fingerprint": svid.fingerprint, "expires_at": svid.expires_at}
             for svid in issued
         ]
 
@@ -31,10 +31,10 @@ class SQLIssuanceStore:
 
         await self._scope.write(work)
 
-    async def known(self, spiffe_id: SpiffeID, serial_number: str) -> bool:
+    async def known(self, spiffe_id: SpiffeID, fingerprint: str) -> bool:
         """Whether this certificate was issued here."""
         query = self._scope.select(privileged_svids, privileged_svids.c.id).where(
-            privileged_svids.c.spiffe_id == str(spiffe_id), privileged_svids.c.serial_number == serial_number
+            privileged_svids.c.spiffe_id == str(spiffe_id), privileged_svids.c.fingerprint == fingerprint
         )
         async with self._scope.read() as connection:
             return (await connection.execute(query)).first() is not None

@@ -12,7 +12,7 @@ from icp_server.domain.errors import SchemaTooNewError, SchemaTooOldError
 
 logger = logging.getLogger(__name__)
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every schema this release knows, oldest first; one file each in ``migrations/versions``."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")

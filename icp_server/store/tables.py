@@ -226,8 +226,8 @@ privileged_svids = Table(
     _row_id(),
     _trust_domain(),
     Column("spiffe_id", Text, nullable=False),
-    Column("serial_number", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    UniqueConstraint("trust_domain_id", "spiffe_id", "serial_number", name="uq_privileged_svids_serial_number"),
+    UniqueConstraint("trust_domain_id", "spiffe_id", "fingerprint", name="uq_privileged_svids_fingerprint"),
     Index("ix_privileged_svids_expires_at", "trust_domain_id", "expires_at"),
 )

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from authsec_sdk.proto.spire import (
+    agent_grpc,
+    agent_pb2,
     bundle_grpc,
     bundle_pb2,
     entry_grpc,
@@ -336,7 +338,21 @@ async def test_a_downstream_ca_makes_nobody_more_than_a_workload(live: Any, path
     assert (status, message) == (Status.PERMISSION_DENIED, f"authorization denied for method {method}")
 
 
-def forge(key: Any, authority: x509.Certificate, uri: str) -> X509SVID:
+async def test_an_administrators_serial_number_is_worth_nothing_either(live: Any) -> None:
+    """Threat 14: whoever met the administrator in a handshake knows it, and a downstream CA may sign any number."""
+    await entry(live, "boss", "/boss", admin=True)
+    boss = await live.mint("/boss")
+    stub = svid_grpc.SVIDStub(await downstream(live))
+    answer = await stub.NewDownstreamX509CA(svid_pb2.NewDownstreamX509CARequest(csr=live.csr()))
+    authority = x509.load_der_x509_certificate(answer.ca_cert_chain[0])
+    forged = forge(live.key, authority, "spiffe://example.org/boss", serial_number=boss.leaf.serial_number)
+    count = agent_pb2.CountAgentsRequest()
+    await agent_grpc.AgentStub(await live.caller(boss)).CountAgents(count)
+    status, _ = await refusal(agent_grpc.AgentStub(await live.caller(forged)).CountAgents(count))
+    assert status is Status.PERMISSION_DENIED
+
+
+def forge(key: Any, authority: x509.Certificate, uri: str, *, serial_number: int = 5) -> X509SVID:
     """A leaf for the same key, as a downstream CA can sign it."""
     usage = dict.fromkeys(
         ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign"),
@@ -344,7 +360,7 @@ def forge(key: Any, authority: x509.Certificate, uri: str) -> X509SVID:
     )
     leaf = (
         x509.CertificateBuilder()
-        .serial_number(5)
+        .serial_number(serial_number)
         .subject_name(x509.Name([]))
         .issuer_name(authority.subject)
         .public_key(key.public_key())

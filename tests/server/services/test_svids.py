@@ -77,8 +77,8 @@ async def test_privileged_certificates_are_on_record_before_they_leave(
     await server.entries.create([new_entry("boss", id="a", admin=True), new_entry("web", id="b")])
     items = [NewX509SVID("a", requester.csr()), NewX509SVID("b", requester.csr())]
     boss, web = [result.value for result in await server.svids.batch_new_x509(AGENT, items)]
-    assert await server.entries.rights(boss.spiffe_id, boss.serial_number) == Rights(admin=True)
-    assert not await server.store.issuance.known(web.spiffe_id, web.serial_number)
+    assert await server.entries.rights(boss.spiffe_id, boss.fingerprint) == Rights(admin=True)
+    assert not await server.store.issuance.known(web.spiffe_id, web.fingerprint)
 
 
 async def test_minting(server: Any, requester: Any) -> None:

@@ -25,7 +25,7 @@ from icp_server.ca.keys import generate_private_key
 from icp_server.domain.agent import Agent
 from icp_server.domain.errors import AlreadyExists, InvalidArgument
 from icp_server.domain.filters import AgentFilter, EntryFilter
-from icp_server.domain.issued import IssuedSVID
+from icp_server.domain.issued import IssuedSVID, fingerprint
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.results import PageRequest
 from icp_server.domain.svid_template import CASubject, ca_template, new_serial_number
@@ -103,7 +103,7 @@ async def filled(database: Database, clock: Any, new_entry: Any, new_root: Any) 
     await store.join_tokens.create(JoinToken("spent", 2**40), None)
     await store.join_tokens.consume("spent", KEY, clock())
     await store.journals.create(b"journal")
-    await store.issuance.record([IssuedSVID(agent("active").id, (), 2**40, "77")])
+    await store.issuance.record([IssuedSVID(agent("active").id, (b"77",), 2**40, "77")])
     return scope
 
 
@@ -114,7 +114,7 @@ async def everything(scope: Scope) -> Any:
         list((await store.agents.list(AgentFilter(), ALL)).items),
         await store.bundles.published(TD),
         [journal.data for journal in await store.journals.all()],
-        await store.issuance.known(agent("active").id, "77"),
+        await store.issuance.known(agent("active").id, fingerprint(b"77")),
     )
 
 

@@ -13,7 +13,7 @@ from authsec_sdk.spiffe import SpiffeID, TrustDomain
 from icp_server.ca.authority import self_signed
 from icp_server.ca.keys import generate_private_key
 from icp_server.domain.errors import JournalConflictError
-from icp_server.domain.issued import IssuedSVID
+from icp_server.domain.issued import IssuedSVID, fingerprint
 from icp_server.domain.key_type import KeyType
 from icp_server.domain.svid_template import CASubject, ca_template, new_serial_number
 from icp_server.store.handle import SQLStore
@@ -87,12 +87,12 @@ async def test_of_many_writers_of_a_journal_one_wins(store: SQLStore) -> None:
 async def test_privileged_certificates_are_known_by_serial_and_id(store: SQLStore, clock: Any) -> None:
     boss = SpiffeID.parse("spiffe://example.org/boss")
     expires_at = int(clock().timestamp()) + 60
-    await store.issuance.record([IssuedSVID(boss, (), expires_at, str(2**128 - 1))])
+    await store.issuance.record([IssuedSVID(boss, (b"leaf", b"CA"), expires_at, "1")])
     await store.issuance.record([])
-    assert await store.issuance.known(boss, str(2**128 - 1))
+    assert await store.issuance.known(boss, fingerprint(b"leaf"))
     assert not await store.issuance.known(boss, "1")
-    assert not await store.issuance.known(SpiffeID.parse("spiffe://example.org/other"), str(2**128 - 1))
+    assert not await store.issuance.known(SpiffeID.parse("spiffe://example.org/other"), fingerprint(b"leaf"))
     assert await store.issuance.prune(clock()) == 0
     clock.forward(seconds=60)
     assert await store.issuance.prune(clock()) == 1
-    assert not await store.issuance.known(boss, str(2**128 - 1))
+    assert not await store.issuance.known(boss, fingerprint(b"leaf"))

@@ -32,7 +32,7 @@ from icp_server.domain.federation import (
     RelationshipChanges,
 )
 from icp_server.domain.filters import AgentFilter, EntryFilter, FederatesWithMatch, Match, SelectorMatch
-from icp_server.domain.issued import IssuedSVID
+from icp_server.domain.issued import IssuedSVID, fingerprint
 from icp_server.domain.results import PageRequest
 from icp_server.store.database import Database
 from icp_server.store.handle import SQLStore
@@ -89,7 +89,7 @@ async def fill(store: SQLStore, clock: Any, root: bytes) -> None:
     await store.agents.save_attested(Agent(agent_id, "x509pop", td.name, 2**40, selectors=(Selector("a", "b"),)))
     await store.join_tokens.create(JoinToken("text", int(clock().timestamp()) + 60), None)
     await store.journals.create(td.name.encode())
-    await store.issuance.record([IssuedSVID(agent_id, (), 2**40, "5")])
+    await store.issuance.record([IssuedSVID(agent_id, (b"5",), 2**40, "5")])
 
 
 async def test_same_names_in_two_trust_domains_are_two_things(
@@ -140,7 +140,7 @@ async def test_same_names_in_two_trust_domains_are_two_things(
     )
     await store.join_tokens.consume("text", b"x" * 32, clock())
     ours = SpiffeID.from_path(store.trust_domain, "/spire/agent/x509pop/a")
-    assert await store.issuance.known(ours, "5")
+    assert await store.issuance.known(ours, fingerprint(b"5"))
 
 
 async def test_what_is_the_others_cannot_be_named(server: Any, other: SQLStore, clock: Any) -> None:
@@ -160,7 +160,7 @@ async def test_what_is_the_others_cannot_be_named(server: Any, other: SQLStore, 
         await other.join_tokens.consume("text", KEY, clock())
     with pytest.raises(JournalConflictError):
         await other.journals.replace(journal, b"mine")
-    assert not await other.issuance.known(agent_id, "5")
+    assert not await other.issuance.known(agent_id, fingerprint(b"5"))
     assert await other.bundles.get(store.trust_domain) is None
     assert await other.bundles.published(store.trust_domain) is None
     assert await other.bundles.count() == 0
