@@ -85,12 +85,13 @@ def run(name: str, main: Callable[[], int | None]) -> int:
     """Run a benchmark and write down what it noted; return its status. One that raises writes nothing."""
     begun, load = time.monotonic(), os.getloadavg()[0]
     status = main() or 0
+    openssl = " ".join(ssl.OPENSSL_VERSION.split()[:2])
     result = Result(
         name=name,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seconds=round(time.monotonic() - begun, 1),
         load=round(load, 1),
-        machine=f"{os.cpu_count()} CPUs, CPython {platform.python_version()}, {ssl.OPENSSL_VERSION.rpartition(' ')[0]}",
+        machine=f"{os.cpu_count()} CPUs, CPython {platform.python_version()}, {openssl}",
         findings=tuple(_findings),
         facts=_facts,
     )

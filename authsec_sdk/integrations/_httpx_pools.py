@@ -1,6 +1,5 @@
 """Connection pools for httpx that are left behind when identities rotate, and closed when their last answer is read."""
 
-import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -34,9 +33,11 @@ class _Books:
 
     def enter(self) -> tuple[_Pool, Any]:
         """Return the pool for a request, and the transport that is to be closed now, if any."""
-        generation: int | None = None
-        with contextlib.suppress(SpiffeError):  # then what there is goes on, and a new connection says what is wrong
+        generation: int | None
+        try:
             generation = self._context.generation
+        except SpiffeError:  # then what there is goes on, and a new connection says what is wrong
+            generation = None
         idle = None
         with self._lock:
             if self._newest.generation is None:
@@ -74,7 +75,7 @@ class _Stream(httpx.SyncByteStream):
         self._ended: Callable[[], None] | None = ended
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream
+        return iter(self._stream)
 
     def close(self) -> None:
         ended, self._ended = self._ended, None
@@ -92,9 +93,9 @@ class _AsyncStream(httpx.AsyncByteStream):
         self._stream = stream
         self._ended: Callable[[], Any] | None = ended
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._stream:
-            yield part
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        parts: AsyncIterator[bytes] = self._stream.__aiter__()
+        return parts
 
     async def aclose(self) -> None:
         ended, self._ended = self._ended, None
