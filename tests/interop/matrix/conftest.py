@@ -94,7 +94,6 @@ class Cell:
     agent: list[str]
     trust_domain: str = TRUST_DOMAIN
     token: str = ""
-    federates: bool = False
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
