@@ -115,10 +115,12 @@ def test_a_hook_that_fails_changes_nothing(world, shake, caplog):
 def test_a_flood_of_refusals_does_not_flood_the_log(world, shake, caplog):
     server = world.server(authorize_id("spiffe://a.test/other"))
     client = world.client()
+    began = time.monotonic()
     for _ in range(150):
         shake(server, client)
+    most = 101 + 10 * (time.monotonic() - began)  # a burst, then ten a second
     assert server.rejections == 150
-    assert 100 <= len([record for record in caplog.records if record.name == LOGGER]) < 150
+    assert 100 <= len([record for record in caplog.records if record.name == LOGGER]) <= most
 
 
 def test_what_a_peer_writes_into_its_certificate_stays_on_one_line(world, shake, foreign, caplog):

@@ -12,9 +12,11 @@ from authsec_sdk.testing import FakeWorkloadAPI, TestCA
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 PRELUDE = """
-import gc, os, sys, threading, time, warnings
+import gc, logging, os, sys, threading, time, warnings
 # Python 3.12 warns of every fork of a process with threads; that is what is tested here.
 warnings.filterwarnings("ignore", message=".*use of fork.*", category=DeprecationWarning)
+# In debug mode asyncio tells of each step that took long, which on a busy machine says nothing about what is tested.
+logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
 from authsec_sdk.workloadapi import SourcePhase, X509Source
 
 address = sys.argv[1]
