@@ -11,10 +11,13 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 
 from authsec_sdk.workloadapi.fork import at_fork
 
 __all__ = ["SOCKETS", "Job", "start_job"]
+
+_GOODBYE_SECONDS = 2.0  # a TLS goodbye to a bundle endpoint takes one second at most
 
 _logger = logging.getLogger(__name__)
 
@@ -116,8 +119,17 @@ class _SourceThread:
         try:
             self.loop.run_forever()
         finally:
+            self.loop.run_until_complete(self._goodbyes())
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+    async def _goodbyes(self) -> None:
+        """Let connections that are being closed end: a closed loop would leave them, and their sockets, to nobody."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                # The one that stays is the loop's own wake-up; nothing tells when the others are gone.
+                while len(self.selector.get_map()) > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
 
 
 _current: _SourceThread | None = None
