@@ -52,7 +52,7 @@ async def test_workloads_notice_nothing_of_it(server, start_agent, eventually, a
 
 async def test_a_denial_of_the_svid_that_is_being_replaced_proves_nothing(server, start_agent, eventually, attested):
     """The server forgets the old SVID when it has signed the new one, and the agent may sync in between."""
-    server.agent_ttl = timedelta(seconds=6)
+    server.agent_ttl = timedelta(seconds=12)
     agent = await start_agent()
     attest, denied = server.script["AttestAgent"], []
 
@@ -65,9 +65,10 @@ async def test_a_denial_of_the_svid_that_is_being_replaced_proves_nothing(server
         return await attest(call)
 
     server.script["AttestAgent"] = slowly
-    await eventually(lambda: len(attested) == 2)
+    before = len(attested)  # on a busy machine the start may have taken so long that there were two
+    await eventually(lambda: denied and len(attested) > before)
     await agent.until(Phase.READY)
-    assert len(attested) == 2
+    assert len(attested) == before + 1
     assert denied[0] in (Phase.READY, Phase.SERVER_AWAY)
 
 
