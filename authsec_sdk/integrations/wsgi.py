@@ -11,6 +11,7 @@ one. gunicorn needs ``from authsec_sdk.integrations.wsgi import keep_raw_headers
 
 import logging
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
@@ -153,7 +154,7 @@ def request_of(environ: Environ) -> Request:
     return Request.http(str(environ["REQUEST_METHOD"]), path_of(environ), raw if isinstance(raw, str) else None)
 
 
-class _Middleware:
+class _Middleware(ABC):
     """Judge a request before the application has it; 403 with a problem document (RFC 9457) where it is refused."""
 
     def __init__(self, app: WSGIApp, on_refused: OnRefused | None) -> None:
@@ -175,8 +176,9 @@ class _Middleware:
             return [PROBLEM]
         return self._app(environ, start_response)
 
+    @abstractmethod
     def _judge(self, environ: Environ) -> None:
-        raise NotImplementedError
+        """Return if the request may go on; raise if not."""
 
 
 class RouteAuthorizationMiddleware(_Middleware):

@@ -1,27 +1,22 @@
-"""What the services need from the outside: clock, store, keys, signer, node attestors — as protocols.
+"""What is kept, one protocol an aggregate. A handle is bound to one trust domain when it is made.
 
-Implemented by ``store``, ``ca`` and ``nodeattestors``, joined with the services in ``app``. Every store handle is
-bound to one trust domain when it is made; no method here takes one, so no query can cross two by accident.
+No method here takes a trust domain of its own, so no query can cross two by accident.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from authsec_sdk.hcl import Fields
 from authsec_sdk.spiffe import SpiffeID, TrustBundle, TrustDomain
 from authsec_sdk.spire.agents import JoinToken
 from authsec_sdk.spire.entries import EntryChanges, RegistrationEntry
-from authsec_sdk.spire.selectors import Selector
-from authsec_sdk.spire.svids import IssuedToken
 from authsec_sdk.spire.tainted import PublishedBundle
 from icp_server.domain.agent import Agent
-from icp_server.domain.authorities import AuthorityKind, LocalAuthorities
-from icp_server.domain.ca_slots import AuthorityRecord
+from icp_server.domain.authorities import AuthorityKind
 from icp_server.domain.federation import (
     BundleFields,
     DeleteMode,
@@ -30,16 +25,9 @@ from icp_server.domain.federation import (
     RelationshipChanges,
 )
 from icp_server.domain.filters import AgentFilter, EntryFilter
-from icp_server.domain.issued import IssuedSVID, LeafRequest
+from icp_server.domain.issued import IssuedSVID
 from icp_server.domain.results import ItemResult, Page, PageRequest
 from icp_server.domain.revision import Changes, Revision
-from icp_server.domain.token_template import JWTRequest, WITRequest
-
-Clock: TypeAlias = Callable[[], datetime]
-"""The time, timezone-aware UTC."""
-
-Challenge: TypeAlias = Callable[[bytes], Awaitable[bytes]]
-"""Sends a challenge to the agent that attests and returns its response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,157 +392,3 @@ class Store(Protocol):
     @property
     def issuance(self) -> IssuanceStore:
         """Issued certificates with rights of their own."""
-
-
-class X509Signer(Protocol):
-    """Signs with the active X.509 authority."""
-
-    def key_digest(self, csr: bytes) -> bytes:
-        """SHA-256 over the SubjectPublicKeyInfo of a CSR whose signature is right.
-
-        Raises:
-            InvalidArgument: the CSR does not parse, its signature is wrong, or its key is of a kind we do not sign.
-        """
-
-    async def sign(self, requests: Sequence[LeafRequest]) -> list[ItemResult[IssuedSVID]]:
-        """Sign workloads' leaves, in order, each item with its own outcome.
-
-        Errors of items: InvalidArgument for a CSR that does not parse or whose signature is wrong; Internal for an ID
-        that may not be signed (no path, another trust domain, reserved); Unavailable without an active authority.
-        """
-
-    async def sign_agent(self, csr: bytes, agent_id: SpiffeID) -> IssuedSVID:
-        """Sign an agent's leaf with the agents' lifetime.
-
-        Raises:
-            InvalidArgument: the CSR does not parse or its signature is wrong.
-            Unavailable: there is no active authority yet.
-        """
-
-    async def sign_downstream(self, csr: bytes, ttl: int) -> tuple[tuple[bytes, ...], int]:
-        """Sign a CA certificate for a downstream server; its chain, the root excluded, and its end in Unix seconds.
-
-        Raises:
-            InvalidArgument: the CSR does not parse or its signature is wrong.
-            Unavailable: there is no active authority, or it has expired.
-        """
-
-    async def mint(self, csr: bytes, ttl: int) -> IssuedSVID:
-        """Sign what the CSR names: its one URI SAN, its DNS names, its subject. For administrators only.
-
-        Raises:
-            InvalidArgument: the CSR is wrong or names what may not be signed.
-            Unavailable: there is no active authority yet.
-        """
-
-
-class TokenSigner(Protocol):
-    """Signs JWT-SVIDs with the active JWT authority, and WIT-SVIDs with the active WIT authority."""
-
-    async def sign_jwt(self, request: JWTRequest) -> IssuedToken:
-        """Sign a JWT-SVID.
-
-        Raises:
-            Internal: the ID may not be signed (no path, another trust domain, reserved).
-            Unavailable: there is no active JWT authority, or it has expired.
-        """
-
-    async def sign_wit(self, request: WITRequest) -> IssuedToken:
-        """Sign a WIT-SVID.
-
-        Raises:
-            Internal: the ID may not be signed.
-            Unavailable: there is no active WIT authority, or it has expired.
-        """
-
-
-class BundleRefresher(Protocol):
-    """What follows the bundles of other trust domains."""
-
-    def reload(self) -> None:
-        """Look at the relationships soon: they changed."""
-
-    async def refresh(self, trust_domain: TrustDomain) -> bool:
-        """Fetch a bundle now; False if there is no relationship with this trust domain.
-
-        Raises:
-            SpiffeError: it cannot be had, or not be kept.
-        """
-
-
-class AuthorityControl(Protocol):
-    """The authorities of this server, as an operator moves them by hand."""
-
-    def local_authorities(self, kind: AuthorityKind) -> LocalAuthorities:
-        """The active authority and the one beside it.
-
-        Raises:
-            Unavailable: there is no active one.
-        """
-
-    async def prepare(self, kind: AuthorityKind) -> AuthorityRecord:
-        """Make the next authority and publish it, in place of one that was prepared before.
-
-        Raises:
-            SpiffeError: its key or record cannot be kept.
-        """
-
-    async def activate(self, kind: AuthorityKind, authority_id: str) -> AuthorityRecord:
-        """Sign with the prepared authority from now on.
-
-        Raises:
-            InvalidArgument, Internal: it is not the prepared one.
-        """
-
-    async def bundle_changed(self) -> None:
-        """An authority was tainted or revoked: replace what this server itself has from it."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeAttestation:
-    """What a node attestor found out: who the agent is, and what can be said about its node."""
-
-    agent_id: SpiffeID
-    selectors: tuple[Selector, ...]
-    can_reattest: bool
-    first_use_only: bool = False
-    """The proof counts for an agent that has never attested, and for nobody after it."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttestationRequest:
-    """What an agent shows, and how to ask it for more.
-
-    ``key_digest`` is SHA-256 over the SubjectPublicKeyInfo of the CSR, whose signature was checked; ``peer_address``
-    is the IP address the call came from, which may be that of a proxy, or empty.
-    """
-
-    payload: bytes = field(repr=False)
-    key_digest: bytes
-    challenge: Challenge
-    peer_address: str = ""
-
-
-class NodeAttestor(Protocol):
-    """Proves which node an agent runs on; one file an attestor and one line in ``nodeattestors/registry.py``."""
-
-    @property
-    def name(self) -> str:
-        """The attestation type agents name it by."""
-
-    async def attest(self, request: AttestationRequest) -> NodeAttestation:
-        """Judge the payload, asking the agent as often as it takes.
-
-        Raises:
-            InvalidArgument: the payload or a response is wrong.
-            PermissionDenied: it is right, and the node is refused.
-        """
-
-
-MakeNodeAttestor: TypeAlias = Callable[[Store, Clock], NodeAttestor]
-"""Makes a configured attestor when the server starts; reads its files. Raises ConfigurationError.
-
-Equal for equal settings, as a frozen dataclass with ``__call__`` is."""
-
-ReadNodeAttestor: TypeAlias = Callable[[Fields], MakeNodeAttestor]
-"""Reads an attestor's ``plugin_data``, every key of it. Raises ConfigurationError. What an entry point names."""
